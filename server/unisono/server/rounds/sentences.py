@@ -1,0 +1,78 @@
+"""What is happening, for whom the run waits, and how long still: one line for people (UX rule 1)."""
+
+from collections.abc import Mapping
+
+from unisono.base.ids import ClientName
+from unisono.base.units import show_seconds
+from unisono.plan import Plan
+
+from .attempts import needed, present
+from .phases import Aggregating, Announced, Collecting, Ended, Initialising, InRound, Run, Waiting
+from .waiting import enough, unanswered
+from .wording import clients, listed
+
+_NOBODY: Mapping[ClientName, float] = {}
+
+
+def waiting_sentence(
+    plan: Plan, run: Run, now: float, idle_left: Mapping[ClientName, float] = _NOBODY
+) -> str:
+    """Return one line without a full stop.
+
+    `idle_left` holds the seconds that each expected client may still go without progress; where the run
+    has no deadline and it is empty, no time is named.
+    """
+    match run.stage:
+        case Waiting() as stage:
+            return _waiting(plan, run, stage, now)
+        case Initialising(source=source):
+            return f"waiting for {source} to send the initial model{_silence({source}, idle_left)}"
+        case InRound() as stage:
+            return _in_round(plan, run, stage, now, idle_left)
+        case Ended(state, reason):
+            return f"{state}: {reason}"
+
+
+def _waiting(plan: Plan, run: Run, stage: Waiting, now: float) -> str:
+    joined, wanted = len(stage.joined), enough(plan, len(stage.joined))
+    left, silent = _left(stage.deadline, now), unanswered(run, stage)
+    if joined < wanted:
+        more, verb = _more(wanted - joined), "offers" if wanted - joined == 1 else "offer"
+        asked = f"; no answer yet from {listed(silent)}" if silent else ""
+        return f"waiting for {more} ({joined}/{wanted}) that {verb} task '{plan.task}'{asked}, {left}"
+    if silent:
+        return f"waiting for the answer of {listed(silent)} ({joined} joined), {left}"
+    settled = stage.deadline if stage.settled is None else stage.settled
+    return (
+        f"waiting for further clients that offer task '{plan.task}' ({joined} joined), {_left(settled, now)}"
+    )
+
+
+def _in_round(plan: Plan, run: Run, stage: InRound, now: float, idle_left: Mapping[ClientName, float]) -> str:
+    name = f"round {stage.round}" if stage.what == "train" else "closing evaluation"
+    name += f", attempt {stage.attempt}" if stage.attempt > 1 else ""
+    match stage.phase:
+        case Announced(deadline):
+            here, wanted = len(present(run)), needed(plan, run)
+            away = f": {listed(run.away)} away" if run.away else ""
+            more = _more(wanted - here)
+            return f"{name}: waiting for {more} ({here}/{wanted}){away}, {_left(deadline, now)}"
+        case Collecting(cohort, waiting, updates, grace=grace):
+            work = "updates" if stage.what == "train" else "evaluations"
+            left = _silence(waiting, idle_left) if grace is None else f", {_left(grace, now)}"
+            return f"{name}: {len(updates)} of {len(cohort)} {work}, waiting for {listed(waiting)}{left}"
+        case Aggregating(updates=updates):
+            return f"{name}: adding up what {clients(len(updates))} sent"
+
+
+def _more(count: int) -> str:
+    return f"{count} more client{'' if count == 1 else 's'}"
+
+
+def _left(deadline: float, now: float) -> str:
+    return f"{show_seconds(max(0.0, deadline - now))} left"
+
+
+def _silence(expected: set[ClientName] | frozenset[ClientName], idle_left: Mapping[ClientName, float]) -> str:
+    known = [idle_left[client] for client in expected if client in idle_left]
+    return f", {show_seconds(max(0.0, min(known)))} left without progress" if known else ""
