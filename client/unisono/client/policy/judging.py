@@ -1,0 +1,91 @@
+"""Does a plan stay within this site's policy?  Checked before training, and again before every round.
+
+Under `sealed` the coordinator reads each update, there is no pinned roster and nothing bounds who conspires
+with whom.  A policy that asks for such a promise therefore refuses, instead of letting the key stand there
+without effect.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unisono.plan import Plan, digest
+
+from .schema import Policy
+
+OUTSIDE = "outside_policy"
+NOT_APPROVED = "plan_not_approved"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why this site declines: a stable code, and a sentence with the policy's key and both values."""
+
+    code: str
+    reason: str
+
+
+def judge(policy: Policy, plan: Plan, cohort_size: int, minute_of_day: int) -> Refusal | None:
+    """Return the first reason to decline, or None.
+
+    Args:
+        policy: the site's own file.
+        plan: what the coordinator asks for.
+        cohort_size: clients in the round's cohort, this one included.
+        minute_of_day: the site's local time, 0 to 1439.
+
+    """
+    for reason in (
+        *_scope(policy, plan, cohort_size),
+        *_promises(policy, plan),
+        *_time(policy, minute_of_day),
+    ):
+        return Refusal(OUTSIDE, reason)
+    return _approval(policy, plan)
+
+
+def _scope(policy: Policy, plan: Plan, cohort_size: int) -> Iterator[str]:
+    if policy.tasks is not None and plan.task not in policy.tasks:
+        yield f'policy tasks = {_listed(policy.tasks)}; the plan asks for task "{plan.task}"'
+    if plan.protection.mode not in policy.protections:
+        allowed = _listed(policy.protections)
+        yield f'policy protections = {allowed}; the plan asks for "{plan.protection.mode}"'
+    if cohort_size < policy.min_cohort:
+        yield f"policy min_cohort = {policy.min_cohort}; the cohort has {cohort_size}"
+
+
+def _promises(policy: Policy, plan: Plan) -> Iterator[str]:
+    mode, colluding = plan.protection.mode, plan.protection.max_colluding
+    if policy.max_epsilon is not None:
+        yield f"policy max_epsilon = {policy.max_epsilon:g}; the plan has no differential privacy"
+    if policy.max_colluding > 0 and mode == "sealed":
+        yield f'policy max_colluding = {policy.max_colluding}; protection "sealed" withstands 0'
+    if policy.max_colluding > colluding >= 0:
+        yield f"policy max_colluding = {policy.max_colluding}; the plan withstands {colluding}"
+    if policy.roster_digest is not None and mode == "sealed":
+        pinned = policy.roster_digest[:8]
+        yield f'policy roster_digest = "{pinned}..."; protection "sealed" has no roster to compare'
+
+
+def _time(policy: Policy, minute: int) -> Iterator[str]:
+    if policy.span is None:
+        return
+    start, end = policy.span
+    inside = start <= minute < end if start <= end else minute >= start or minute < end
+    if not inside:
+        yield f'policy hours = "{policy.hours}"; it is {minute // 60:02}:{minute % 60:02} here'
+
+
+def _approval(policy: Policy, plan: Plan) -> Refusal | None:
+    """Hold the plan to the list of approved ones; `approve = "ask"` makes an absent list an empty one."""
+    if policy.plans is None and policy.approve == "within-policy":
+        return None
+    identity = digest(plan)
+    if identity in (policy.plans or ()):
+        return None
+    return Refusal(
+        NOT_APPROVED, f'policy approve = "{policy.approve}"; plan {identity} is not listed in plans'
+    )
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{word}"' for word in words) + "]"
