@@ -1,0 +1,154 @@
+"""Reading certificates (RFC 5280): whose they are, from when to when, with which key.
+
+Who a certificate names stands in one URI of its subject alternative name, unisono://KIND/NAME; the common
+name is for people.  What cannot be read raises BadCredentials: a person must find the right file.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias, get_args
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from unisono.base.errors import BadCredentials
+from unisono.base.ids import Digest, is_name
+from unisono.crypto import sha256_hex
+
+Kind: TypeAlias = Literal["client", "bootstrap", "admin", "coordinator"]
+PEERS: tuple[Kind, ...] = get_args(Kind)  # who may be at the other end of a connection
+SIGNER, SEALING = (
+    "signer",
+    "sealing",
+)  # what else is certified: sites' Ed25519 keys, the coordinator's X25519 key
+SCHEME = "unisono://"
+BACKDATED = 3600.0  # seconds from not_before to the issue, for machines whose clock is slow
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a TLS connection, as its certificate says; TLS has checked the chain and the dates."""
+
+    kind: Kind
+    name: str
+    serial: str  # hexadecimal; revocation goes by it
+    not_after: float  # wall seconds
+
+
+def load(pem: bytes) -> x509.Certificate:
+    """Read the first certificate in `pem`."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise BadCredentials(f"these {len(pem)} bytes are not a certificate in PEM") from None
+
+
+def load_ca(pem: bytes) -> x509.Certificate:
+    """Read a federation's CA certificate: marked as one, named as one, and signed by itself."""
+    ca = load(pem)
+    try:
+        ca.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        raise BadCredentials(f"{describe(ca)} is not a federation's CA: it is not signed by itself") from None
+    if not is_authority(ca) or not is_name(common_name(ca.subject)):
+        raise BadCredentials(f"{describe(ca)} is not a federation's CA: it may not issue, or has no name")
+    return ca
+
+
+def federation_of(ca_pem: bytes) -> str:
+    """Return the name of the federation whose CA this is."""
+    return common_name(load_ca(ca_pem).subject)
+
+
+def subject(certificate: x509.Certificate) -> tuple[str, str]:
+    """Return (KIND, NAME) of the one unisono:// URI of `certificate`."""
+    found = _uri(certificate)
+    if found is None:
+        raise BadCredentials(f"{describe(certificate)} names nobody: it has no single URI {SCHEME}KIND/NAME")
+    return found
+
+
+def peer_of(certificate_pem: bytes) -> Peer:
+    """Tell who shows this certificate.  Raises BadCredentials if it is not one to connect with."""
+    certificate = load(certificate_pem)
+    kind, name = subject(certificate)
+    for known in PEERS:
+        if kind == known:
+            return Peer(known, name, format(certificate.serial_number, "x"), end_of(certificate))
+    raise BadCredentials(f"{describe(certificate)} is not one to connect with")
+
+
+def renewal_due(certificate_pem: bytes, now: float) -> bool:
+    """Tell whether two thirds of the life, counted from the issue and not the backdated start, are over."""
+    certificate = load(certificate_pem)
+    issued = start_of(certificate) + BACKDATED
+    return now >= issued + (end_of(certificate) - issued) * 2 / 3
+
+
+def spki(certificate: x509.Certificate) -> bytes:
+    """Return the certified key as DER SubjectPublicKeyInfo."""
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_sha256(certificate_pem: bytes) -> Digest:
+    """Return the key's fingerprint: a new certificate for the same key keeps it (RFC 7469, 2.4)."""
+    return sha256_hex(spki(load(certificate_pem)))
+
+
+def spoken(digest: Digest) -> str:
+    """Write a fingerprint so that two people can compare it on the phone: SHA256:fb3e-91c4-..."""
+    return "SHA256:" + "-".join(digest[i : i + 4] for i in range(0, len(digest), 4))
+
+
+def start_of(certificate: x509.Certificate) -> float:
+    """Return the first second of validity, wall seconds."""
+    return certificate.not_valid_before_utc.timestamp()
+
+
+def end_of(certificate: x509.Certificate) -> float:
+    """Return the last second of validity, wall seconds."""
+    return certificate.not_valid_after_utc.timestamp()
+
+
+def show(wall: float) -> str:
+    """Write a time for people, in UTC: who writes and who reads may be in different countries."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def common_name(name: x509.Name) -> str:
+    """Return the common name of a subject or issuer, or "" if it has none."""
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
+def describe(certificate: x509.Certificate) -> str:
+    """Name a certificate in a message."""
+    match _uri(certificate):
+        case (kind, name):
+            return f'the {kind} certificate of "{name}"'
+        case _:
+            kind = "CA certificate" if is_authority(certificate) else "certificate"
+            return f'the {kind} of "{common_name(certificate.subject)}"'
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Tell whether this certificate may sign others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
+def _uri(certificate: x509.Certificate) -> tuple[str, str] | None:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    match [uri.removeprefix(SCHEME).split("/") for uri in uris if uri.startswith(SCHEME)]:
+        case [[kind, name]] if is_name(kind) and is_name(name):
+            return kind, name
+        case _:
+            return None
