@@ -63,7 +63,10 @@ class Forecast:
 
 
 def update_bytes(plan: Plan, model: Sized, clients: int) -> int:
-    """Return the plain bytes of one update: lanes packed in words of 64 bits, then the head."""
+    """Return the plain bytes of one update: lanes packed in words of 64 bits, then the head.
+
+    One part as long as the travelling vector, as every strategy of ours sends.
+    """
     a_word = 64 // plan.lanes(clients)
     return _WORD * (ceil(model.length / a_word) + _HEAD + 2 * len(model.metrics))
 

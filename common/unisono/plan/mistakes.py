@@ -139,6 +139,8 @@ def _what(one: ErrorDetails) -> tuple[str, str]:
         allowed = str(context["expected"]).replace("'", '"')
         near = closest(given, [word.strip('"') for word in allowed.replace(" or ", ", ").split(", ")])
         return f"must be {allowed}, not {shown(given)}", f'did you mean "{near}"?' if near else ""
+    if kind == "too_short":
+        return f"must hold at least {context['min_length']}", ""
     if kind == "value_error":
         return str(context["error"]), ""
     return f"is not valid: {_clean(one['msg'], 80)}, not {shown(given)}", ""

@@ -79,12 +79,11 @@ def _approval(policy: Policy, plan: Plan) -> Refusal | None:
     """Hold the plan to the list of approved ones; `approve = "ask"` makes an absent list an empty one."""
     if policy.plans is None and policy.approve == "within-policy":
         return None
-    identity = digest(plan)
-    if identity in (policy.plans or ()):
+    identity, listed = digest(plan), policy.plans or ()
+    if identity in listed:
         return None
-    return Refusal(
-        NOT_APPROVED, f'policy approve = "{policy.approve}"; plan {identity} is not listed in plans'
-    )
+    asked = f"plans lists {len(listed)}" if policy.plans is not None else 'approve = "ask"'
+    return Refusal(NOT_APPROVED, f"policy {asked}; plan {identity} is not among the approved plans")
 
 
 def _listed(words: tuple[str, ...]) -> str:
