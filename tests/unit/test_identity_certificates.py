@@ -1,5 +1,9 @@
 """What the CA issues, and what a person reads when a certificate is wrong."""
 
+import base64
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +27,7 @@ from unisono.identity import (
     spki_sha256,
     spoken,
 )
+from unisono.identity.requests import signing_key, tls_key
 
 NOW = 1_763_000_000.5
 DAY = 86400.0
@@ -66,6 +71,8 @@ def test_the_authority_comes_back_from_its_two_files() -> None:
         Authority.from_pem(TlsKey.generate().to_pem(), CA.certificate_pem)
     with pytest.raises(BadCredentials, match="not a federation's CA"):
         Authority.from_pem(TLS.to_pem(), CLIENT)
+    with pytest.raises(BadCredentials, match="the CA's key cannot be read: not an unencrypted"):
+        Authority.from_pem(b"garbage", CA.certificate_pem)
 
 
 def test_a_certificate_and_a_key_of_two_enrolments_do_not_fit() -> None:
@@ -114,6 +121,38 @@ def test_other_federation_other_authority_and_alteration_are_told_apart() -> Non
         check_issued(CA.certificate_pem, CA.certificate_pem, NOW)
     with pytest.raises(BadCredentials, match="not a federation's CA"):
         check_issued(CLIENT, CLIENT, NOW)
+
+
+def flipped(pem: bytes) -> Iterator[bytes]:
+    """Yield `pem` with one bit of its DER flipped, for every bit."""
+    first, *lines, last = pem.splitlines(keepends=True)
+    der = bytearray(base64.b64decode(b"".join(lines)))
+    for bit in range(8 * len(der)):
+        der[bit // 8] ^= 1 << bit % 8
+        yield first + base64.encodebytes(der) + last
+        der[bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # a flip in its sign; the signature catches it
+def test_no_flipped_bit_of_a_certificate_passes_or_does_anything_but_be_refused() -> None:
+    signed = x509.load_pem_x509_certificate(CLIENT).tbs_certificate_bytes
+    for pem in flipped(CLIENT):
+        with contextlib.suppress(BadCredentials):
+            peer_of(pem)
+        with contextlib.suppress(BadCredentials):
+            check_issued(pem, CA.certificate_pem, NOW)
+            assert (
+                x509.load_pem_x509_certificate(pem).tbs_certificate_bytes == signed
+            )  # only the wrapping changed
+
+
+@pytest.mark.parametrize("key", [TLS, SIGNING], ids=["P-256", "Ed25519"])
+def test_no_flipped_bit_of_a_request_passes_or_does_anything_but_be_refused(key: TlsKey | SigningKey) -> None:
+    signed = x509.load_pem_x509_csr(request(key)).tbs_certrequest_bytes
+    for pem in flipped(request(key)):
+        with contextlib.suppress(BadCredentials):
+            tls_key(pem) if isinstance(key, TlsKey) else signing_key(pem)
+            assert x509.load_pem_x509_csr(pem).tbs_certrequest_bytes == signed
 
 
 def test_a_life_ends_with_the_authority() -> None:

@@ -50,7 +50,7 @@ def test_a_token_travels_as_one_short_line() -> None:
     assert peer_of(back.certificate_pem).kind == "bootstrap"
     check_token(back, NOW)
     assert len(TEXT.split()) == 1
-    assert len(TEXT) < 1200
+    assert len(TEXT) < 1000
     assert repr(TOKEN.key.to_bytes()) not in repr(TOKEN)
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from unisono.base.errors import BadConfiguration, BadCredentials
+from unisono.base.errors import BadConfiguration, BadCredentials, Corrupt
 from unisono.base.ids import is_name
 from unisono.crypto import TlsKey
 
@@ -58,8 +58,11 @@ class Authority:
 
     @classmethod
     def from_pem(cls, key_pem: bytes, certificate_pem: bytes) -> Self:
-        """Read what `key_pem` and `certificate_pem` gave.  Raises BadCredentials, Corrupt."""
-        key = TlsKey.from_pem(key_pem)
+        """Read what `key_pem` and `certificate_pem` gave.  Raises BadCredentials."""
+        try:
+            key = TlsKey.from_pem(key_pem)
+        except Corrupt as error:
+            raise BadCredentials(f"the CA's key cannot be read: {error}") from None
         check_key(key, certificate_pem)
         return cls(key, read.load_ca(certificate_pem))
 

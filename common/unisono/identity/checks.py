@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -46,7 +46,7 @@ def check_issuer(certificate: x509.Certificate, ca: x509.Certificate) -> None:
         raise BadCredentials(f'{who} is of another federation that is also called "{federation}"')
     try:
         certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*read.UNREADABLE, InvalidSignature):
         raise BadCredentials(f"{who} was altered: the CA's signature does not match it") from None
 
 
@@ -98,6 +98,6 @@ def _issuer_key(certificate: x509.Certificate) -> bytes | None:
     """Return which key is said to have signed: it tells another CA from an altered certificate."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return None
     return extension.value.key_identifier

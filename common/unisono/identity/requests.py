@@ -1,7 +1,6 @@
 """Certificate signing requests (PKCS 10, RFC 2986): a public key and the proof that its owner sends it."""
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -10,6 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from unisono.base.errors import BadCredentials
 from unisono.crypto import SigningKey, TlsKey
+
+from .certificates import UNREADABLE
 
 
 def request(key: TlsKey | SigningKey) -> bytes:
@@ -40,7 +41,7 @@ def _requested(csr_pem: bytes) -> object:
     try:
         csr = x509.load_pem_x509_csr(csr_pem)
         valid, key = csr.is_signature_valid, csr.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise BadCredentials(f"these {len(csr_pem)} bytes are not a certificate request in PEM") from None
     if not valid:
         raise BadCredentials("the signature of the certificate request does not match: it was altered")

@@ -59,7 +59,7 @@ class JoinToken:
             ca, certificate, raw = _parts(_packed("".join(text.split())))
             ca_pem, certificate_pem = _pem(ca), _pem(certificate)
             return cls(read.federation_of(ca_pem), ca_pem, certificate_pem, TlsKey.from_bytes(raw))
-        except (ValueError, zlib.error, Corrupt):  # the checksum is right: somebody built this
+        except (*read.UNREADABLE, zlib.error, Corrupt):  # the checksum is right: somebody built this
             raise BadCredentials("the join token was altered: what it carries cannot be read") from None
 
 
