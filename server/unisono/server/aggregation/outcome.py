@@ -34,7 +34,7 @@ def read_head(spec: Spec, words: NDArray[np.uint64], survivors: int) -> Outcome:
     values = decode_head(words, spec)
     if values["one"] != survivors:
         raise BadUpdate(
-            f"the sum counts {values['one']:g} clients, not the {survivors} survivors: an upload was "
+            f"the sum counts {values['one']} clients, not the {survivors} survivors: an upload was "
             "altered, lost or counted twice, or a mask is wrong"
         )
     weight = values["weight"]
