@@ -1,0 +1,165 @@
+"""Who is in the federation: tokens, clients, revocation; and the coordinator's health."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unisono.base.errors import BadConfiguration
+from unisono.base.ids import is_name
+from unisono.base.system_clock import SystemClock
+from unisono.base.units import seconds, show_bytes
+from unisono.cli.options import Dir, Json
+from unisono.cli.output import note, print_json
+
+from .words import ago, columns, day, stamp
+
+if TYPE_CHECKING:
+    from .documents import Client, Health
+
+
+def create_token(
+    name: Annotated[str | None, typer.Argument(help="Name the client will have.", show_default=False)] = None,
+    ttl: Annotated[str, typer.Option(help="How long the token can be used.")] = "24h",
+    uses: Annotated[int, typer.Option(min=1, max=100_000, help="How many clients may use it.")] = 1,
+    prefix: Annotated[
+        str, typer.Option("--name-prefix", help="With --uses: clients are called PREFIX-1, PREFIX-2 ...")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the token to this file (mode 0600).")
+    ] = None,
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """Make a join token: one line of text that lets one client in, once, under the name given here.
+
+    Whoever holds it can join in that name, so send it as you would send a password.
+    """
+    wanted, lifetime = _token_name(name, prefix, uses), seconds(ttl)
+    if output is not None and output.exists():
+        raise BadConfiguration(f"{output} exists already\n  give another name: -o FILE")
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        made = coordinator.create_token(wanted, lifetime, uses)
+        address = coordinator.coordinator
+    if output is not None:
+        _write_secret(output, made.token)
+    if as_json:
+        where = {"file": str(output)} if output else {"token": made.token}
+        print_json({"name": wanted, "uses": uses, "not_after": made.not_after, **where})
+        return
+    if output is None:
+        print(made.token)
+    if output is not None or sys.stdout.isatty():
+        file = output or "FILE"
+        note(f"token for {wanted}, can be used until {stamp(made.not_after)}")
+        note(f"  there: unisono join {address} --token {file} --dir DIR")
+
+
+def list_tokens(directory: Dir = Path(), as_json: Json = False) -> None:
+    """List the tokens that can still be used."""
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        answer = coordinator.list_tokens()
+    if as_json:
+        print_json(answer.raw)
+    elif not answer.value.tokens:
+        print("no token can be used now; make one: unisono token create NAME")
+    else:
+        rows = [(t.name, f"{t.used} of {t.uses}", day(t.not_after)) for t in answer.value.tokens]
+        print(columns(rows, ("name", "used", "until")))
+
+
+def clients(directory: Dir = Path(), as_json: Json = False) -> None:
+    """List the clients: who is online, what they offer, when their certificates end."""
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        answer = coordinator.list_clients()
+    if as_json:
+        print_json(answer.raw)
+    elif not answer.value.clients:
+        print("nobody has joined yet; let one in: unisono token create NAME")
+    else:
+        now = SystemClock().wall()
+        head = ("number", "name", "state", "seen", "certificate until", "tasks", "software")
+        print(columns((_client_row(client, now) for client in answer.value.clients), head))
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="The client's name.")],
+    reason: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """Shut a client out: its next call is refused, an upload under way too.
+
+    There is no way back but a new name.
+    """
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        raw = coordinator.revoke(name, reason)
+    if as_json:
+        print_json(raw)
+    else:
+        print(f"{name} is revoked: its next call is refused")
+
+
+def health(directory: Dir = Path(), as_json: Json = False) -> int:
+    """Ask the coordinator how it is; exits 1 when something needs attention."""
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        answer = coordinator.health()
+    if as_json:
+        print_json(answer.raw)
+    else:
+        print(_health_words(answer.value, coordinator.coordinator))
+    return 0 if answer.value.status == "ok" else 1
+
+
+def _token_name(name: str | None, prefix: str, uses: int) -> str:
+    match name, prefix:
+        case None, "":
+            raise BadConfiguration("a token needs the name of its client\n  unisono token create hospital-a")
+        case str(), str() if name and prefix:
+            raise BadConfiguration(f'give NAME ("{name}") or --name-prefix ("{prefix}"), not both')
+        case str(), "" if uses > 1:
+            raise BadConfiguration(
+                f'--uses {uses} makes {uses} clients, which cannot all be called "{name}"\n'
+                f"  unisono token create --uses {uses} --name-prefix {name}"
+            )
+    wanted = name or prefix
+    if not is_name(wanted):
+        raise BadConfiguration(
+            f'"{wanted[:80]}" cannot be a client\'s name\n'
+            "  use lower-case letters, digits, '.', '_' and '-', at most 63, first and last a letter or digit"
+        )
+    return wanted
+
+
+def _write_secret(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+        opened.write(text + "\n")
+
+
+def _client_row(client: "Client", now: float) -> tuple[object, ...]:
+    seen = "now" if client.state == "online" else ago(client.last_seen, now)
+    tasks = ", ".join(client.tasks) or "-"
+    return client.number, client.name, client.state, seen, day(client.not_after), tasks, client.software
+
+
+def _health_words(health: "Health", address: str) -> str:
+    free = f", {show_bytes(health.disk_free_bytes)} disk free" if health.disk_free_bytes is not None else ""
+    lines = [
+        f'{address} is {health.status}: federation "{health.federation}", {health.software}',
+        f"  {health.clients_online} of {health.clients_enrolled} clients online, "
+        f"{health.runs_active} active runs{free}, certificate until {day(health.certificate_not_after)}",
+    ]
+    return "\n".join([*lines, *(f"  attention: {problem}" for problem in health.problems)])

@@ -1,0 +1,174 @@
+"""Runs: start, list, show, watch, stop."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unisono.base.errors import BadConfiguration
+from unisono.base.units import show_bytes, show_seconds
+from unisono.cli.options import Dir, Json
+from unisono.cli.output import note, print_json
+
+from .words import columns, short, stamp
+
+if TYPE_CHECKING:
+    from unisono.base.ids import Digest
+    from unisono.plan import Plan
+
+    from .connection import AdminClient
+    from .documents import Round, Run
+
+_Id = Annotated[
+    str,
+    typer.Argument(metavar="[ID]", help="The run, as r-0007; the latest if left out.", show_default=False),
+]
+
+
+def start(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")],
+    from_run: Annotated[
+        str, typer.Option("--from", metavar="RUN", help="Begin with the last model of this run.")
+    ] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> int:
+    """Start a run of a plan.  A model named by [model] init is uploaded first."""
+    from unisono.plan import canonical, digest
+
+    from .connection import connect
+    from .watching import follow
+
+    wanted = read_plan(plan)
+    if from_run and wanted.model.init != "clients":
+        raise BadConfiguration(
+            f'{plan}: [model] init = "{wanted.model.init}" and --from {from_run} both name a first model\n'
+            '  use [model] init = "clients" with --from'
+        )
+    with connect(directory) as coordinator:
+        model = _first_model(coordinator, plan, wanted)
+        answer = coordinator.start_run(canonical(wanted), model, from_run)
+        run = answer.value.id
+        if as_json and not watch:
+            print_json(answer.raw)
+        elif not as_json:
+            print(f"{run} started: {wanted.task}, {wanted.rounds.count} rounds, {wanted.protection.mode}")
+            print(
+                f"  plan {short(digest(wanted))}" + ("" if watch else f"; watch it: unisono run watch {run}")
+            )
+        return follow(coordinator, run, as_json) if watch else 0
+
+
+def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
+    """List the runs, newest last."""
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        answer = coordinator.list_runs()
+    if as_json:
+        print_json(answer.raw)
+    elif not answer.value.runs:
+        print("no run yet; start one: unisono run start PLAN")
+    else:
+        rows = (
+            (
+                r.id,
+                r.state,
+                r.task,
+                f"{r.round} of {r.rounds}",
+                stamp(r.started) if r.started else "-",
+                r.reason or "",
+            )
+            for r in answer.value.runs
+        )
+        print(columns(rows, ("run", "state", "task", "round", "started", "reason")))
+
+
+def show(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> None:
+    """Show a run round by round."""
+    from .connection import connect
+    from .view import closing, head
+
+    with connect(directory) as coordinator:
+        answer = coordinator.show_run(run)
+    if as_json:
+        print_json(answer.raw)
+        return
+    print(head(answer.value).plain.rstrip())
+    if answer.value.rounds:
+        print(rounds_table(answer.value))
+    if answer.value.ended:
+        print(closing(answer.value))
+    elif answer.value.status is not None:
+        print(f"  {answer.value.status.sentence}")
+
+
+def watch(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> int:
+    """Watch a run until it ends: live on a terminal, one line per event in a pipe.
+
+    Ctrl-C leaves the run alone.  Exits 0 if the run finished, 1 if it failed or was stopped.
+    """
+    from .connection import connect
+    from .watching import follow
+
+    with connect(directory) as coordinator:
+        return follow(coordinator, run, as_json)
+
+
+def stop(
+    run: Annotated[str, typer.Argument(metavar="ID", help="The run, as r-0007.")],
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """Stop a run.  Its models stay; another run can go on from its last one."""
+    from .connection import connect
+
+    with connect(directory) as coordinator:
+        raw = coordinator.stop_run(run)
+    if as_json:
+        print_json(raw)
+    else:
+        print(f"{run} is stopped; go on from its last model: unisono run start PLAN --from {run}")
+
+
+def read_plan(file: Path) -> "Plan":
+    """Read and validate a plan file.  Raises BadConfiguration that names the file."""
+    from unisono.plan import parse
+
+    try:
+        return parse(file.read_bytes(), str(file))
+    except OSError as error:
+        raise BadConfiguration(f"{file}: {error.strerror}\n  give the path of a plan, a TOML file") from error
+
+
+def rounds_table(run: "Run") -> str:
+    """Write the committed rounds as columns."""
+    names = sorted({name for r in run.rounds for name in r.metrics or {}}, key=lambda n: (n != "loss", n))
+    head = ("round", *names, "survivors", "attempts", "time", "in", "out", "model")
+    return columns((_round_row(r, names) for r in run.rounds), head)
+
+
+def _round_row(one: "Round", names: list[str]) -> tuple[object, ...]:
+    metrics = one.metrics or {}
+    values = (f"{metrics[name]:.4g}" if name in metrics else "-" for name in names)
+    survivors = f"{one.survivors} of {one.cohort}" if one.cohort is not None else "-"
+    seconds = show_seconds(one.seconds) if one.seconds is not None else "-"
+    sizes = (show_bytes(b) if b is not None else "-" for b in (one.bytes_in, one.bytes_out))
+    return (one.round, *values, survivors, one.attempts, seconds, *sizes, short(one.model_sha256))
+
+
+def _first_model(coordinator: "AdminClient", plan: Path, wanted: "Plan") -> "Digest | None":
+    """Upload the model that the plan begins with, if it names one, relative to the plan's folder."""
+    if wanted.model.init == "clients":
+        return None
+    from .progress import bar
+    from .transfers import entries_of, send
+
+    file = plan.parent / wanted.model.init
+    entries_of(file)  # refused here, before a byte of it travels
+    size = file.stat().st_size
+    with bar(f"uploading {file.name}", size) as moved:
+        sha256 = send(coordinator, file, moved)
+    note(f"{file.name}: {show_bytes(size)} uploaded, sha256 {short(sha256)}")
+    return sha256

@@ -1,0 +1,171 @@
+"""Makes typer commands of the table, and runs one.
+
+A command in the table is first only its name and its line of help.  When typer wants to parse its arguments,
+the module is imported, the function becomes a typer command, and that command takes over: see `_lazy`.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib import import_module
+from importlib.metadata import version as distribution_version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .outcomes import INTERRUPTED, USAGE, report
+from .table import GROUPS, TABLE, Entry
+from .verbosity import is_verbose, set_verbose
+
+_HELP = "Train one model together; the data stays where it is."
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    set_verbose(False)
+    root = typer.main.get_command(build())
+    try:
+        result = root.main(list(sys.argv[1:] if argv is None else argv), "unisono", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except Exception as error:  # the last handler there is: every error becomes a code
+        return report(error)
+    return result if type(result) is int else 0
+
+
+def build() -> typer.Typer:
+    """Return the whole command line; imports nothing that the table names."""
+    root = _group(_HELP, _root)
+    groups = {name: _group(text, _branch) for name, (text, _) in GROUPS.items()}
+    for entry in TABLE:
+        group, _, name = entry.words.rpartition(" ")
+        _add(groups[group] if group else root, name, entry, panel="" if group else entry.panel)
+    for name, (_, panel) in GROUPS.items():
+        root.add_typer(groups[name], name=name, rich_help_panel=panel)
+    return root
+
+
+def load(target: str) -> TyperCommand:
+    """Import "module:function" and return it as a typer command, with `-v` added."""
+    module, _, name = target.partition(":")
+    command = _command(_reporting_interrupts(getattr(import_module(module), name)))
+    command.params.extend(_command(_only_verbose).params)
+    return command
+
+
+def _reporting_interrupts(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Let Ctrl-C say its word (what goes on without us): typer would turn it into a bare exit code."""
+
+    @wraps(function)
+    def run(*args: object, **kwargs: object) -> int | None:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            return report(interrupt)
+
+    return run
+
+
+def version() -> None:
+    """Print the version of this installation."""
+    print(f"unisono {distribution_version('unisono')}")
+
+
+def _group(text: str, callback: Callable[..., None]) -> typer.Typer:
+    group = typer.Typer(
+        cls=_InTableOrder,
+        help=text,
+        invoke_without_command=True,
+        context_settings=_SETTINGS,
+        rich_markup_mode="rich",
+        add_completion=callback is _root,
+    )
+    group.callback()(callback)
+    return group
+
+
+class _InTableOrder(TyperGroup):
+    """Lists commands and groups as the table does; typer would put all groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        words = [entry.words.split()[0] for entry in TABLE]
+        return sorted(super().list_commands(ctx), key=lambda name: words.index(name) if name in words else -1)
+
+
+def _add(group: typer.Typer, name: str, entry: Entry, *, panel: str) -> None:
+    command = group.command(name, cls=_lazy(entry.target), help=entry.help, rich_help_panel=panel or None)
+    command(_placeholder)
+
+
+def _lazy(target: str) -> type[TyperCommand]:
+    """Return a command class whose instances turn into the real command when arguments are to be parsed.
+
+    A context belongs to the command that made it: parsing, `--help`, completion and running see the real one.
+    """
+
+    class Lazy(TyperCommand):
+        def make_context(self, *args: Any, **kwargs: Any) -> Any:
+            command = load(target)
+            command.name = self.name
+            return command.make_context(*args, **kwargs)
+
+    return Lazy
+
+
+def _command(function: Callable[..., object]) -> TyperCommand:
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    alone.command(context_settings=_SETTINGS)(function)
+    command = typer.main.get_command(alone)
+    if not isinstance(command, TyperCommand):
+        raise TypeError(f"{function!r} is not one command")
+    return command
+
+
+def _placeholder() -> None:
+    """Stand in for a function that has not been imported."""
+
+
+def _hear_verbose(wanted: bool) -> None:
+    set_verbose(wanted or is_verbose())
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+_Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        callback=_hear_verbose,
+        expose_value=False,
+        is_eager=True,
+        help="Say more; show tracebacks.",
+    ),
+]
+_Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, expose_value=False, is_eager=True, help="Print the version."
+    ),
+]
+
+
+def _only_verbose(verbose: _Verbose = False) -> None:
+    """Carry the option `-v`, which every command gets."""
+
+
+def _root(context: typer.Context, verbose: _Verbose = False, version: _Version = False) -> None:
+    _branch(context)
+
+
+def _branch(context: typer.Context) -> None:
+    """Show a group's help when no command of it was named; that is a usage error (exit 2)."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
+        raise typer.Exit(USAGE)

@@ -1,0 +1,64 @@
+"""Every command, its one line of help, and where its function lives.
+
+Strings only: `unisono --help` reads this table and imports none of the modules it names, so it stays fast
+however heavy a command is; and the command line can never depend on the parts (import-linter holds that).
+"""
+
+from dataclasses import dataclass
+
+ONE_MACHINE, FEDERATION, SITE, RUNS, MODELS = (
+    "On one machine",
+    "A federation and its coordinator",
+    "A site",
+    "Runs",
+    "Models",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`words` is how it is called ("run start"); `target` is "module:function"."""
+
+    words: str
+    help: str
+    target: str
+    panel: str
+
+
+GROUPS: dict[str, tuple[str, str]] = {
+    "token": ("Join tokens: how a client gets in.", FEDERATION),
+    "plan": ("Plans: what a run is to do.", RUNS),
+    "run": ("Runs: start, look at, watch, stop.", RUNS),
+    "model": ("Global models: list, pull.", MODELS),
+    "task": ("Tasks: the user's own model and data.", SITE),
+}
+
+_RUNS, _MODELS, _MEMBERS = (
+    "unisono.client.admin.run_commands",
+    "unisono.client.admin.model_commands",
+    "unisono.client.admin.member_commands",
+)
+_PLANS, _TASKS = "unisono.client.admin.plan_commands", "unisono.client.admin.task_commands"
+
+TABLE: tuple[Entry, ...] = (
+    Entry("version", "Print the version.", "unisono.cli.app:version", ONE_MACHINE),
+    Entry("init", "Make a federation: its CA and its folders.", "unisono.server.commands:init", FEDERATION),
+    Entry("serve", "Run the coordinator.", "unisono.server.commands:serve", FEDERATION),
+    Entry("token create", "Make a one-time join token.", f"{_MEMBERS}:create_token", FEDERATION),
+    Entry("token list", "List tokens that can still be used.", f"{_MEMBERS}:list_tokens", FEDERATION),
+    Entry("clients", "List the clients and how they are.", f"{_MEMBERS}:clients", FEDERATION),
+    Entry("revoke", "Shut a client out, at once and for good.", f"{_MEMBERS}:revoke", FEDERATION),
+    Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
+    Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
+    Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),
+    Entry("task check", "Try everything a task does, once.", f"{_TASKS}:check", SITE),
+    Entry("plan check", "Validate a plan and forecast its cost.", f"{_PLANS}:check", RUNS),
+    Entry("run start", "Start a run of a plan.", f"{_RUNS}:start", RUNS),
+    Entry("run list", "List the runs.", f"{_RUNS}:list_all", RUNS),
+    Entry("run show", "Show a run round by round.", f"{_RUNS}:show", RUNS),
+    Entry("run watch", "Watch a run until it ends.", f"{_RUNS}:watch", RUNS),
+    Entry("run stop", "Stop a run; its last model stays.", f"{_RUNS}:stop", RUNS),
+    Entry("model list", "List the models of a run.", f"{_MODELS}:list_all", MODELS),
+    Entry("model pull", "Write a model as a safetensors file.", f"{_MODELS}:pull", MODELS),
+    Entry("predict", "Predict with a model and a task's data.", f"{_TASKS}:predict", MODELS),
+)
