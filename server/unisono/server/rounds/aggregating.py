@@ -44,32 +44,32 @@ def aggregating(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event:
 
 
 def _summed(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event: Aggregated, now: float) -> Step:
-    metrics = dict(event.metrics)
     if wrong := _not_finite(event):
         return fail_attempt(plan, run, stage, wrong, now)
+    metrics = dict(event.metrics)
     known = MetricsKnown(run.round, event.metrics)
-    if stage.round == 1 and (wrong := unknown_metric(plan, metrics)):
-        return end(run, "failed", wrong, (known,))
     run = learn(plan, run, metrics)
     if stage.what == "evaluate":
         return end(run, "finished", run.closing, (known,))
-    survivors = tuple(client for client, _ in phase.updates)
-    run = _with_model(plan, run, stage, event)
-    run = replace(run, last=(stage.round, survivors))
+    published = _published(stage, phase, event, now)
+    facts = (known, ModelKept(stage.round, event.model), published)
+    run = replace(_with_model(plan, run, stage, event), last=(stage.round, published.survivors))
+    if stage.round == 1 and (wrong := unknown_metric(plan, metrics)):
+        return end(run, "failed", wrong, facts)
     run = replace(run, closing=why_stop(plan, run, now))
-    published = RoundPublished(
+    following = open_round(plan, run, "evaluate" if run.closing else "train", now)
+    return Step(following, (Forget(stage.round, stage.attempt), prune(run)), facts)
+
+
+def _published(stage: InRound, phase: Aggregating, event: Aggregated, now: float) -> RoundPublished:
+    return RoundPublished(
         round=stage.round,
         attempts=stage.attempt,
         cohort=phase.cohort,
-        survivors=survivors,
+        survivors=tuple(client for client, _ in phase.updates),
         seconds=now - stage.began,
         model=event.model,
         reasons=phase.dropped,
-    )
-    return Step(
-        open_round(plan, run, "evaluate" if run.closing else "train", now),
-        (Forget(stage.round, stage.attempt), prune(run)),
-        (known, ModelKept(stage.round, event.model), published),
     )
 
 

@@ -57,7 +57,7 @@ def announced(plan: Plan, run: Run, stage: InRound, phase: Announced, now: float
         return Step(run)
     here, wanted = len(present(run)), needed(plan, run)
     away = f"{listed(run.away)} did not come back" if run.away else "nobody else joined"
-    reason = f"{here} of {clients(wanted)} needed here in {plan.cohort.wait_seconds:g} s: {away}"
+    reason = f"{here} of {clients(wanted)} needed were here after {plan.cohort.wait_seconds:g} s: {away}"
     return fail_attempt(plan, run, stage, reason, now)
 
 

@@ -33,4 +33,4 @@ def prune(run: Run) -> Prune:
         keep.add(run.model)
     if run.best is not None:
         keep.add(run.best[2])
-    return Prune(tuple(sorted(keep)))
+    return Prune(run.round, tuple(sorted(keep)))

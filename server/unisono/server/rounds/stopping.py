@@ -26,9 +26,8 @@ def unknown_metric(plan: Plan, metrics: Mapping[str, float]) -> str:
     name = plan.stop.metric
     if not name or name in metrics:
         return ""
-    return (
-        f"stop.metric '{name}' is not among the task's metrics: {', '.join(sorted(metrics)) or 'it has none'}"
-    )
+    known = ", ".join(sorted(metrics)) or "none was reported"
+    return f"stop.metric '{name}' is not among the task's metrics: {known}"
 
 
 def why_stop(plan: Plan, run: Run, now: float) -> str:
