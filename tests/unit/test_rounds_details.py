@@ -21,6 +21,7 @@ from unisono.server.rounds import (
     Offered,
     Prune,
     Run,
+    TaskFailed,
     Tick,
     ToWork,
     Uploaded,
@@ -146,6 +147,19 @@ def test_who_connects_again_is_asked_again() -> None:
     assert duty(plan, run, A) is not None
 
 
+def test_an_attempt_remembers_why_the_earlier_ones_failed() -> None:
+    plan = Plan.model_validate({"task": "x", "cohort": {"size": 1}})
+    run = started(plan, "a")
+    for attempt in (1, 2):
+        run = step(plan, run, TaskFailed(A, 1, attempt, "task_failed", f"reason {attempt}"), 0.0).run
+    assert isinstance(run.stage, InRound)
+    assert run.stage.attempt == 3
+    assert run.stage.failures == (
+        "0 of 1 survivors needed: a: task failed (reason 1)",
+        "0 of 1 survivors needed: a: task failed (reason 2)",
+    )
+
+
 def test_only_the_cohort_works_and_is_expected() -> None:
     plan = Plan.model_validate({"task": "x", "cohort": {"size": 2}})
     run = step(plan, started(plan, "a", "b"), Uploaded(A, 1, 1, Digest("u"), 1), 0.0).run
@@ -167,8 +181,7 @@ def test_sentences_name_the_time_left_and_cut_long_lists() -> None:
     run = started(plan, *names)
     idle = {ClientName(name): 60.0 - i for i, name in enumerate(names)}
     assert waiting_sentence(plan, run, 0.0, idle) == (
-        "round 1: 0 of 12 updates, waiting for h-00, h-01, h-02, h-03, h-04 and 7 more, "
-        "49 s left without progress"
+        "round 1: 0 of 12 updates, waiting for h-00, h-01, h-02, h-03, h-04 and 7 more, 49 s left without progress"
     )
 
 
