@@ -4,11 +4,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from unisono.base.errors import BadCredentials
-from unisono.crypto import SigningKey, TlsKey
+from unisono.base.ids import Digest
+from unisono.crypto import SigningKey, TlsKey, sha256_hex
 
 from .certificates import UNREADABLE
 
@@ -35,6 +36,12 @@ def signing_key(csr_pem: bytes) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise BadCredentials("the request is not for an Ed25519 key, the only kind for signatures here")
     return key
+
+
+def requested_spki(csr_pem: bytes) -> Digest:
+    """Return the fingerprint that the certificate for a signing request will have.  Raises BadCredentials."""
+    key = signing_key(csr_pem)
+    return sha256_hex(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def _requested(csr_pem: bytes) -> object:

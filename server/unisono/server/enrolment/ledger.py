@@ -1,0 +1,159 @@
+"""Makes clients of tokens, and answers the question of every call: may this identity still do this.
+
+The answer comes from memory, in constant time; the database is read at the start and when something changes.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from unisono.base.errors import BadConfiguration, NotEnrolled
+from unisono.base.ids import ClientName, is_name
+from unisono.identity import Authority, Peer, peer_of, requested_spki
+from unisono.identity.requests import tls_key
+
+from .records import Client, Records
+
+MOST_USES = 100_000
+_LATE = 10 * 86_400.0  # renew this long before the end if we do not know when the life began
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a site gets for its token."""
+
+    name: ClientName
+    number: int
+    tls_certificate: bytes
+    signing_certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a call is judged by."""
+
+    number: int
+    enrolled: bool
+    refusal: str  # if it is not enrolled
+    revoked_before: bool
+    issued: dict[str, float] = field(default_factory=dict)  # valid serial -> when
+
+
+class Ledger:
+    """The members of a federation.  May be used from any thread."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._standing: dict[str, _Standing] = {}
+        self._issued: dict[str, float] = {}  # serials of administrators -> when
+        self._load(None)
+
+    # Asked on every call
+
+    def allow(self, peer: Peer) -> None:
+        """Raise NotEnrolled if this identity is unknown or revoked.
+
+        A token's bearer is let in to ask for enrolment, where the token itself is judged.  Once a name was
+        revoked, only certificates issued to it since count: the old ones may be in other hands.
+        """
+        if peer.kind in ("bootstrap", "admin"):
+            return
+        standing = self._standing.get(peer.name) if peer.kind == "client" else None
+        if standing is None:
+            raise NotEnrolled(f"{peer.kind} '{peer.name}' is not enrolled in this federation")
+        if not standing.enrolled:
+            raise NotEnrolled(standing.refusal)
+        if standing.revoked_before and peer.serial not in standing.issued:
+            raise NotEnrolled(f"this certificate of client '{peer.name}' was revoked; it has a newer one")
+
+    def enrolled(self) -> int:
+        """Return the number of enrolled clients."""
+        return sum(standing.enrolled for standing in self._standing.values())
+
+    def number(self, client: ClientName) -> int:
+        """Return a client's number: 1, 2, ... in the order of enrolment.  Raises NotEnrolled."""
+        standing = self._standing.get(client)
+        if standing is None:
+            raise NotEnrolled(f"client '{client}' is not enrolled in this federation")
+        return standing.number
+
+    def renewal_due(self, peer: Peer, wall: float) -> bool:
+        """Tell whether two thirds of the life of the certificate in use are over."""
+        standing = self._standing.get(peer.name) if peer.kind == "client" else None
+        issued = (standing.issued if standing is not None else self._issued).get(peer.serial)
+        if issued is None:
+            return wall >= peer.not_after - _LATE
+        return wall >= issued + (peer.not_after - issued) * 2 / 3
+
+    # Changes
+
+    def create_token(self, certificate: bytes, name: str, uses: int, by: str, now: float) -> None:
+        """Write down the bootstrap certificate of a token before it is given away.
+
+        Raises BadConfiguration for a name that no client may have.
+        """
+        if not 1 <= uses <= MOST_USES:
+            raise BadConfiguration(f"a token has 1 to {MOST_USES} uses, not {uses}")
+        longest = name if uses == 1 else f"{name}-{MOST_USES}"
+        if not is_name(longest):
+            raise BadConfiguration(
+                f"{name!r} cannot name a client: lower-case letters, digits, '.', '_' and '-', "
+                "beginning and ending with a letter or digit, at most 63 with the number of a numbered one"
+            )
+        peer = peer_of(certificate)
+        self._records.add_token(peer.serial, name, uses, peer.not_after, by, now)
+
+    def enrol(  # noqa: PLR0913, PLR0917 - all that an enrolment needs
+        self,
+        serial: str,
+        authority: Authority,
+        tls_csr: bytes,
+        signing_csr: bytes,
+        software: str,
+        now: float,
+        life: float,
+    ) -> Enrolled:
+        """Redeem the token with this serial, and certify the site's keys.  Raises BadCredentials.
+
+        Requests that do not parse use nothing up.  Asked again with the same signing key, because the answer
+        was lost, it gives the same name and new certificates.
+        """
+        tls_key(tls_csr)
+        name, number = self._records.redeem(serial, requested_spki(signing_csr), now)
+        self._load(name)
+        if not self._standing[name].enrolled:
+            raise NotEnrolled(self._standing[name].refusal)
+        tls = authority.issue_tls(tls_csr, "client", name, now, life)
+        signing = authority.issue_signing(signing_csr, name, now)
+        self._records.record_signing(name, signing.decode("ascii"), now)
+        self._records.seen(name, software, now)
+        self.issued(peer_of(tls), now)
+        return Enrolled(name, number, tls, signing)
+
+    def issued(self, peer: Peer, now: float) -> None:
+        """Write down a TLS certificate before it is given away: of a client, or of an administrator."""
+        self._records.record(peer.kind, peer.name, peer.serial, peer.not_after, now)
+        self._load(peer.name)
+
+    def revoke(self, name: str, reason: str, by: str, wall: float) -> None:
+        """Refuse a client from now on, and every token for its name.  Raises NotFound."""
+        self._records.revoke(name, reason, by, wall)
+        self._load(name)
+
+    def _load(self, name: str | None) -> None:
+        """Read what is written of one name, or of all.  A caller sees an old standing or the new one."""
+        issued: dict[str, dict[str, float]] = {}
+        for certificate in self._records.certificates(name):
+            if certificate.kind == "client":
+                issued.setdefault(certificate.name, {})[certificate.serial] = certificate.issued
+            else:
+                self._issued[certificate.serial] = certificate.issued
+        for client in self._records.clients(name):
+            self._standing[client.name] = _standing(client, issued.get(client.name, {}))
+
+
+def _standing(client: Client, issued: dict[str, float]) -> _Standing:
+    refusal = ""
+    if not client.enrolled:
+        when = datetime.fromtimestamp(client.revoked or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        refusal = f"client '{client.name}' was revoked ({client.reason or 'no reason given'}) on {when}"
+    return _Standing(client.number, client.enrolled, refusal, client.revoked is not None, issued)

@@ -1,0 +1,107 @@
+"""The audit log: who did what, in lines that are chained by their hashes.
+
+Each line's hash covers all of it and the line before, so a line cannot be changed, taken out or moved without
+changing every later one.  Who writes down the latest hash elsewhere can tell that the whole was not replaced.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from unisono.base.errors import Corrupt
+from unisono.base.ids import Digest
+from unisono.crypto import encode, sha256_hex
+from unisono.server.rounds import Event, Fact, Tick
+
+from . import schema
+from .canonical import canonical
+
+START = Digest("0" * 64)  # stands before the first line
+_LABEL = "unisono/audit/1"
+_TABLE = schema.audit
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a line says.  Never a secret: events, names and digests only."""
+
+    kind: str
+    subject: str = ""  # whom it is about
+    run: str = ""
+    body: str = "{}"  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as it was written."""
+
+    seq: int
+    wall: float
+    entry: Entry
+    previous: Digest
+    hash: Digest
+
+
+Occurrence: TypeAlias = Event | Fact
+
+
+def append(connection: sa.Connection, wall: float, *entries: Entry) -> None:
+    """Add lines, in the transaction that does what they tell of."""
+    last = connection.execute(
+        sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
+    ).first()
+    seq, previous = (last.seq, Digest(last.hash)) if last is not None else (0, START)
+    rows = []
+    for entry in entries:
+        seq += 1
+        own = _hash(previous, seq, wall, entry)
+        rows.append(
+            {"seq": seq, "wall": float(wall), "previous": previous, "hash": own}
+            | {"kind": entry.kind, "subject": entry.subject, "run": entry.run, "body": entry.body}
+        )
+        previous = own
+    if rows:
+        connection.execute(_TABLE.insert(), rows)
+
+
+def entry_of(run: str, occurrence: Occurrence) -> Entry | None:
+    """Return the line that tells of an event or fact; None for the mere passing of time."""
+    if isinstance(occurrence, Tick):
+        return None
+    body = asdict(occurrence)
+    subject = body.pop("client", "") or ""
+    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(occurrence).__name__).lower()
+    return Entry(kind, subject, run, canonical(body))
+
+
+def latest(connection: sa.Connection, limit: int, run: str, after: int) -> tuple[Line, ...]:
+    """Return the last `limit` lines in their order: of one run (empty: of all), numbered above `after`."""
+    query = sa.select(_TABLE).where(_TABLE.c.seq > after).order_by(_TABLE.c.seq.desc()).limit(limit)
+    if run:
+        query = query.where(_TABLE.c.run == run)
+    return tuple(_line(row) for row in reversed(connection.execute(query).all()))
+
+
+def verify(connection: sa.Connection) -> tuple[int, Digest]:
+    """Return the number of lines and the last hash.  Raises Corrupt naming the first that does not fit."""
+    count, previous = 0, START
+    for row in connection.execution_options(yield_per=1000).execute(sa.select(_TABLE).order_by(_TABLE.c.seq)):
+        line = _line(row)
+        if line.seq != count + 1:
+            raise Corrupt(f"audit line {count + 1} is missing: line {count} is followed by line {line.seq}")
+        if line.previous != previous or line.hash != _hash(previous, line.seq, line.wall, line.entry):
+            raise Corrupt(f"audit line {line.seq} ({line.entry.kind}) was changed after it was written")
+        count, previous = line.seq, line.hash
+    return count, previous
+
+
+def _line(row: sa.Row[Any]) -> Line:
+    entry = Entry(row.kind, row.subject, row.run, row.body)
+    return Line(row.seq, row.wall, entry, Digest(row.previous), Digest(row.hash))
+
+
+def _hash(previous: Digest, seq: int, wall: float, entry: Entry) -> Digest:
+    told = (entry.kind, entry.run, entry.subject, entry.body)
+    return sha256_hex(encode(_LABEL, previous, seq, repr(float(wall)), *told))

@@ -1,0 +1,177 @@
+"""How a run is written and read back.  Every function is part of a transaction that its caller opens."""
+
+import json
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from unisono.base.errors import NotFound
+from unisono.base.ids import Digest, RunId
+from unisono.server.rounds import (
+    Effect,
+    Ended,
+    Event,
+    Fact,
+    Prune,
+    Run,
+    Waiting,
+    decode,
+    decode_effect,
+    encode,
+    encode_effect,
+)
+from unisono.tensors import Manifest
+
+from . import audit, schema
+from .canonical import canonical
+from .changes import Change, Stored
+from .rows import Rows
+
+_RUNS, _EFFECTS = schema.runs, schema.effects
+
+
+def create(connection: sa.Connection, plan: bytes, sha256: Digest, by: str, change: Change) -> RunId:
+    """Make the row of a new run, then save its first change."""
+    number = (connection.scalar(sa.select(sa.func.max(_RUNS.c.number))) or 0) + 1
+    run = RunId(f"r-{number:04d}")
+    connection.execute(
+        _RUNS.insert().values(
+            id=run,
+            number=number,
+            plan=plan,
+            plan_sha256=sha256,
+            task=json.loads(plan)["task"],
+            started_by=by,
+            created_wall=change.wall,
+            updated_wall=change.wall,
+            machine_now=change.now,
+            **_state(change.run),
+        )
+    )
+    told = audit.Entry("run_created", "", run, canonical({"plan_sha256": sha256, "by": by}))
+    audit.append(connection, change.wall, told)
+    save(connection, run, change)
+    return run
+
+
+def save(connection: sa.Connection, run: RunId, change: Change) -> tuple[int, ...]:
+    """Write all of a change; return the numbers of its new effects."""
+    first = connection.scalar(sa.select(_RUNS.c.next_effect).where(_RUNS.c.id == run))
+    if first is None:
+        raise NotFound(f"there is no run {run}")
+    rows = Rows(connection, run, change.wall, change.run.manifest)
+    _strike_off(connection, run, change.done)
+    numbers = tuple(range(first, first + len(change.effects)))
+    for number, effect in zip(numbers, change.effects, strict=True):
+        connection.execute(
+            _EFFECTS.insert().values(run=run, seq=number, round=change.run.round, body=encode_effect(effect))
+        )
+    for event in change.events:
+        rows.event(event)
+    for fact in change.facts:
+        rows.fact(fact)
+    for traffic in change.traffic:
+        rows.traffic(*traffic)
+    _update(connection, run, change, first + len(numbers))
+    _tell(connection, run, change.wall, (*change.events, *change.facts))
+    return numbers
+
+
+def load(connection: sa.Connection, run: RunId) -> Stored:
+    """Return the run as it was saved last."""
+    row = connection.execute(sa.select(_RUNS).where(_RUNS.c.id == run)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run}")
+    return Stored(row.plan, decode(row.machine), row.machine_now, todo(connection, run))
+
+
+def todo(connection: sa.Connection, run: RunId) -> tuple[tuple[int, Effect], ...]:
+    """Return what is ordered and not known to be done."""
+    query = sa.select(_EFFECTS.c.seq, _EFFECTS.c.body).where(_EFFECTS.c.run == run).order_by(_EFFECTS.c.seq)
+    return tuple((row.seq, decode_effect(row.body)) for row in connection.execute(query))
+
+
+def active(connection: sa.Connection) -> tuple[RunId, ...]:
+    """Return the runs that need a driver: not ended, or ended with something left to do."""
+    busy = sa.exists().where(_EFFECTS.c.run == _RUNS.c.id)
+    query = sa.select(_RUNS.c.id).where(sa.or_(_RUNS.c.ended_wall.is_(None), busy)).order_by(_RUNS.c.number)
+    return tuple(RunId(run) for run in connection.scalars(query))
+
+
+def prunable(connection: sa.Connection, run: RunId, keep: Collection[Digest]) -> tuple[Digest, ...]:
+    """Return the files that an ordered Prune with this `keep` frees, and no other run needs."""
+    mine, other = schema.models, schema.models.alias()
+    upto = _ordered_in(connection, run, keep)
+    elsewhere = sa.or_(other.c.run != run, other.c.round > upto)
+    wanted = sa.exists().where(other.c.sha256 == mine.c.sha256, other.c.deleted_wall.is_(None), elsewhere)
+    query = sa.select(mine.c.sha256).distinct().where(*_freed(run, upto, keep), ~wanted)
+    return tuple(Digest(digest) for digest in connection.scalars(query.order_by(mine.c.sha256)))
+
+
+def pruned(connection: sa.Connection, run: RunId, keep: Collection[Digest], wall: float) -> None:
+    """Note that the run has given up what `prunable` looked at, files that another run still needs too."""
+    freed = _freed(run, _ordered_in(connection, run, keep), keep)
+    connection.execute(schema.models.update().where(*freed).values(deleted_wall=wall))
+
+
+def put_manifest(connection: sa.Connection, sha256: Digest, body: bytes) -> None:
+    """Keep a manifest; the same one twice is fine."""
+    table = schema.manifests
+    if connection.scalar(sa.select(table.c.sha256).where(table.c.sha256 == sha256)) is None:
+        model_bytes = Manifest.decode(body).file_bytes
+        connection.execute(table.insert().values(sha256=sha256, body=body, model_bytes=model_bytes))
+
+
+def manifest(connection: sa.Connection, sha256: Digest) -> bytes:
+    """Return a manifest's bytes."""
+    table = schema.manifests
+    body: bytes | None = connection.scalar(sa.select(table.c.body).where(table.c.sha256 == sha256))
+    if body is None:
+        raise NotFound(f"there is no manifest with digest {sha256}")
+    return body
+
+
+def _ordered_in(connection: sa.Connection, run: RunId, keep: Collection[Digest]) -> int:
+    """Return the round in which a Prune that is still to do was ordered, -1 if none was.
+
+    A later round may be over before the order is carried out: its files are not in `keep` and must stay.
+    """
+    query = sa.select(_EFFECTS.c.round, _EFFECTS.c.body).where(_EFFECTS.c.run == run)
+    found = ((row.round, decode_effect(row.body)) for row in connection.execute(query))
+    return max((r for r, e in found if isinstance(e, Prune) and set(e.keep) == set(keep)), default=-1)
+
+
+def _freed(run: RunId, upto: int, keep: Collection[Digest]) -> tuple[sa.ColumnElement[bool], ...]:
+    c = schema.models.c
+    return (c.run == run, c.round <= upto, c.deleted_wall.is_(None), c.sha256.not_in(tuple(keep)))
+
+
+def _strike_off(connection: sa.Connection, run: RunId, done: tuple[int, ...]) -> None:
+    if done:
+        connection.execute(_EFFECTS.delete().where(_EFFECTS.c.run == run, _EFFECTS.c.seq.in_(done)))
+
+
+def _update(connection: sa.Connection, run: RunId, change: Change, next_effect: int) -> None:
+    values = _state(change.run) | {"machine_now": change.now, "updated_wall": change.wall}
+    query = _RUNS.update().where(_RUNS.c.id == run)
+    if isinstance(change.run.stage, Ended):  # the first such save, not one that strikes off what was left
+        values["ended_wall"] = sa.func.coalesce(_RUNS.c.ended_wall, change.wall)
+    connection.execute(query.values(**values, next_effect=next_effect, updated_by="save"))
+
+
+def _state(run: Run) -> dict[str, object]:
+    """Return the encoded run, and the columns that repeat parts of it for queries."""
+    match run.stage:
+        case Waiting():
+            state, reason = "waiting", ""
+        case Ended(state, reason):
+            pass
+        case _:
+            state, reason = "running", ""
+    summary = {"state": state, "reason": reason, "round": run.round, "manifest": run.manifest}
+    return summary | {"machine": encode(run), "model_sha256": run.model or ""}
+
+
+def _tell(connection: sa.Connection, run: RunId, wall: float, occurrences: tuple[Event | Fact, ...]) -> None:
+    entries = (audit.entry_of(run, occurrence) for occurrence in occurrences)
+    audit.append(connection, wall, *(entry for entry in entries if entry is not None))
