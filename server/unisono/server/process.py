@@ -1,0 +1,100 @@
+"""The coordinator as a process: opens the folder, serves until it is told to stop, leaves a clean state."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from unisono.base.system_clock import SystemClock
+from unisono.crypto import AtRest, SealingKey, system_entropy
+from unisono.identity import Authority
+from unisono.server.blobs import LocalDir, Spool
+from unisono.server.config import Config
+from unisono.server.enrolment import Ledger
+from unisono.server.runtime.coordinator import Coordinator
+from unisono.server.runtime.hall import Hall
+from unisono.server.runtime.logs import configure
+from unisono.server.runtime.memory import tame
+from unisono.server.runtime.presence import Presence
+from unisono.server.runtime.sums import Sums
+from unisono.server.runtime.workers import Workers
+from unisono.server.services.server import bind, build
+from unisono.server.services.tls import ServerCertificate
+from unisono.server.store import open_store
+
+from .folder import Folder, read_private
+
+log = structlog.get_logger("unisono.serve")
+
+
+def run(directory: Path, flags: Mapping[str, object]) -> int:
+    """Serve; return 0 after SIGTERM, 130 after SIGINT.  Raises BadConfiguration before anything is served."""
+    tame()
+    folder = Folder.find(directory)
+    text = folder.config.read_bytes() if folder.config.exists() else b""
+    config = Config.load(text, str(folder.config), os.environ, flags)
+    configure(config)
+    return asyncio.run(_serve(folder, config))
+
+
+def open_hall(folder: Folder, config: Config) -> Hall:
+    """Put the parts together.  Raises BadConfiguration if another coordinator has the folder."""
+    clock = SystemClock()
+    authority = Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
+    key_file = Path(config.key_file) if config.key_file else folder.at_rest_key
+    at_rest = AtRest(read_private(key_file, "the key for files at rest"))
+    sealing = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
+    store = open_store(folder.path)
+    return Hall(
+        config=config,
+        clock=clock,
+        entropy=system_entropy,
+        authority=authority,
+        sealing_key=sealing,
+        sealing_certificate=folder.sealing.read_bytes(),
+        store=store,
+        ledger=Ledger(store),
+        blobs=LocalDir(folder.blobs, at_rest, system_entropy),
+        spool=Spool(folder.spool, config.max_update_bytes),
+        presence=Presence(clock, 2 * config.long_poll_seconds + 5),
+        workers=Workers(config.worker_threads),
+        sums=Sums(sealing),
+    )
+
+
+async def _serve(folder: Folder, config: Config) -> int:
+    stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def stop(status: int) -> None:
+        if not stopped.done():
+            stopped.set_result(status)
+
+    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        asyncio.get_running_loop().add_signal_handler(number, stop, status)
+    hall = open_hall(folder, config)
+    try:
+        coordinator = Coordinator(hall)
+        certificate = ServerCertificate(
+            hall.authority, config.hosts, config.server_certificate_life, hall.clock
+        )
+        server = build(hall, coordinator)
+        port = bind(server, certificate, config.host, config.port)
+        await coordinator.open()
+        await server.start()
+        print(
+            f'coordinator of "{hall.authority.federation}" listens on port {port}, '
+            f"{hall.ledger.enrolled()} clients enrolled, {len(hall.runs)} runs going on",
+            flush=True,
+        )
+        log.info("listening", port=port, hosts=config.hosts, folder=str(folder.path))
+        status = await stopped
+        print("stopping; runs go on when the coordinator is started again", flush=True)
+        await server.stop(config.shutdown_seconds)
+        await coordinator.close()
+        return status
+    finally:
+        hall.workers.close()
+        hall.store.close()

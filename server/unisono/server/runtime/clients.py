@@ -1,0 +1,130 @@
+"""What a client may say, and what it is told."""
+
+from unisono.base.errors import BadMessage, Refused, WrongPhase
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.server.rounds import Declined, InRound, Joined, Lost, Offered, Returned, TaskFailed, Waiting
+from unisono.tensors import MAX_HEADER, Manifest
+
+from .hall import Hall
+from .instructions import Duty, Instruction
+from .lineage import Lineage
+from .presence import Greeting, Session
+
+
+class Clients:
+    """Answers the calls of clients."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+
+    async def hello(self, client: ClientName, greeting: Greeting) -> None:
+        """Begin a session, and let the runs know."""
+        self._hall.presence.hello(client, greeting)
+        await self._hall.workers.database(
+            self._hall.store.seen, client, greeting.software, self._hall.clock.wall()
+        )
+        await self._arrived(client, self._hall.presence.seen(client))
+
+    async def next_instruction(
+        self, client: ClientName, cursor: int, wait: float, renew: bool
+    ) -> Instruction:
+        """Answer when there is something that the client has not seen, at the latest after `wait` seconds."""
+        session = self._hall.presence.seen(client)
+        await self._arrived(client, session)
+        end = self._hall.clock.ticks() + min(max(wait, 0.0), self._hall.config.long_poll_seconds)
+        while True:
+            ticket = self._hall.bells.ticket(client)
+            instruction = self._instruct(client, session, renew)
+            left = end - self._hall.clock.ticks()
+            if instruction.cursor != cursor or left <= 0:
+                return instruction
+            await self._hall.bells.wait(ticket, left)
+            session = self._hall.presence.seen(client)
+
+    async def joined(self, client: ClientName, run: RunId, manifest: bytes, model: Digest | None) -> None:
+        """Take a client in, unless its model is another than the others'."""
+        self._hall.presence.seen(client)
+        lineage = self._hall.active(run)
+        if len(manifest) > MAX_HEADER:
+            raise BadMessage(f"a manifest of {len(manifest)} bytes; at most {MAX_HEADER} are allowed")
+        found = await self._hall.workers.file(Manifest.decode, manifest)
+        agreed = lineage.run.manifest
+        if agreed is not None and agreed != found.digest:
+            difference = found.difference(lineage.manifests[agreed]) or "its manifest differs"
+            reason = f"its model is another than the first client's: {difference}"
+            await lineage.driver.handle(Declined(client, "model_differs", reason))
+            raise Refused(reason)
+        lineage.manifests[found.digest] = found
+        await self._hall.workers.database(self._hall.store.put_manifest, found.digest, manifest)
+        await lineage.driver.handle(Joined(client, found.digest, model))
+
+    async def declined(self, client: ClientName, run: RunId, code: str, reason: str) -> None:
+        """Note that a client does not take part."""
+        self._hall.presence.seen(client)
+        await self._hall.active(run).driver.handle(Declined(client, code[:40], reason[:400]))
+
+    def progress(self, client: ClientName, at: tuple[RunId, int, int], moved: tuple[str, int, int]) -> None:
+        """Note that work moves: (run, round, attempt), (stage, done, total).
+
+        Raises WrongPhase when the attempt is over, so that the client stops it.
+        """
+        self._hall.presence.moved(client, *moved)
+        run, round_, attempt = at
+        lineage = self._hall.runs.get(run)
+        if lineage is None:
+            raise _over(run, round_, attempt)
+        stage_now = lineage.run.stage
+        if round_ and not (
+            isinstance(stage_now, InRound) and (stage_now.round, stage_now.attempt) == (round_, attempt)
+        ):
+            raise _over(run, round_, attempt)
+        self._hall.watchers.ring((run,))
+
+    async def task_failed(self, client: ClientName, failure: TaskFailed, run: RunId) -> None:
+        """Note that a client's task could not do its work."""
+        self._hall.presence.seen(client)
+        lineage = self._hall.active(run)
+        if failure.round == 0:
+            await lineage.driver.handle(Declined(client, failure.code, failure.text))
+        else:
+            await lineage.driver.handle(failure)
+
+    async def leaving(self, client: ClientName) -> None:
+        """Note that a client stops on purpose: nobody has to wait for it."""
+        self._hall.presence.left(client)
+        await self.lost(client, "left")
+
+    async def lost(self, client: ClientName, reason: str) -> None:
+        """Tell every run that may wait for this client."""
+        for lineage in list(self._hall.runs.values()):
+            if client in lineage.members():
+                await lineage.driver.handle(Lost(client, reason))
+
+    async def _arrived(self, client: ClientName, session: Session) -> None:
+        for lineage in list(self._hall.runs.values()):
+            stage = lineage.run.stage
+            if client in lineage.run.away:
+                await lineage.driver.handle(Returned(client))
+            elif lineage.plan.task not in session.greeting.tasks:
+                continue
+            elif isinstance(stage, Waiting) and client not in stage.offered:
+                await lineage.driver.handle(Offered(client))
+
+    def _instruct(self, client: ClientName, session: Session, renew: bool) -> Instruction:
+        last = None
+        for lineage in self._hall.runs.values():
+            last = lineage.outcome(client) or last
+            what = self._duty(lineage, client, session)
+            if what is not None:
+                return Instruction(what, last, renew)
+        return Instruction(None, last or self._hall.ended.get(client), renew)
+
+    @staticmethod
+    def _duty(lineage: Lineage, client: ClientName, session: Session) -> Duty:
+        if lineage.plan.task not in session.greeting.tasks and client not in lineage.run.roster:
+            return None
+        return lineage.instruct(client)
+
+
+def _over(run: RunId, round_: int, attempt: int) -> WrongPhase:
+    return WrongPhase(f"past attempt {attempt} of round {round_} of run {run}", "progress")

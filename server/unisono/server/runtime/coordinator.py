@@ -1,0 +1,148 @@
+"""The runs of a coordinator and the clock that drives them: starts drivers, notices silence, rings bells."""
+
+import asyncio
+
+import structlog
+
+from unisono import plan as plans
+from unisono.base.errors import Error
+from unisono.base.ids import ClientName, RunId
+from unisono.server.rounds import (
+    Aggregate,
+    Effect,
+    Ended,
+    Event,
+    Fact,
+    Lost,
+    Offered,
+    RoundPublished,
+    Run,
+    RunEnded,
+    duty,
+    expects,
+)
+from unisono.tensors import Manifest
+
+from .driver import Driver
+from .hall import Hall
+from .lineage import Lineage
+from .publishing import Publisher
+
+log = structlog.get_logger("unisono.coordinator")
+BEAT = 0.25  # seconds between two looks at who is silent
+
+
+class Coordinator:
+    """Owns every task of the process.  Nothing else spawns one."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._publisher = Publisher(hall)
+        self._heart: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Go on with every run that had not ended."""
+        for run in await self._hall.workers.database(self._hall.store.active):
+            await self.start(run)
+        self._heart = asyncio.create_task(self._beat())
+
+    async def close(self) -> None:
+        """Stop driving; what is saved goes on at the next start."""
+        tasks = [*self._hall.tasks, *([self._heart] if self._heart else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def start(self, run: RunId) -> None:
+        """Load a run and drive it."""
+        stored = await self._hall.workers.database(self._hall.store.load, run)
+        plan = plans.from_canonical(stored.plan)
+        driver = Driver(run, plan, stored, self._hall.store, self, self._hall.workers, self._hall.clock)
+        lineage = Lineage(run, plan, stored.plan, plans.digest(plan), driver)
+        if stored.run.manifest is not None:
+            body = await self._hall.workers.database(self._hall.store.manifest, stored.run.manifest)
+            lineage.manifests[stored.run.manifest] = Manifest.decode(body)
+        self._hall.runs[run] = lineage
+        log.info("run_active", run=run, task=plan.task, stage=stored.run.stage.kind)
+        task = asyncio.create_task(self._live(lineage))
+        self._hall.tasks.add(task)
+        task.add_done_callback(self._hall.tasks.discard)
+        for client in self._hall.offering(lineage):
+            await driver.handle(Offered(client))
+        self._hall.ring(lineage)
+
+    async def act(self, run: RunId, effect: Effect) -> Event | None:
+        """Carry out an effect of a driver."""
+        event = await self._publisher.act(run, effect)
+        if isinstance(effect, Aggregate):
+            log.info("aggregated", run=run, round=effect.round, attempt=effect.attempt, what=effect.what)
+        return event
+
+    def changed(self, run: RunId, before: Run, facts: tuple[Fact, ...]) -> None:
+        """Wake whoever may want to know that a run moved."""
+        lineage = self._hall.runs[run]
+        after = lineage.run
+        concerned = set(lineage.members())
+        told = any(isinstance(fact, RoundPublished | RunEnded) for fact in facts)
+        if before.stage.kind == after.stage.kind == "in_round" and not told:
+            concerned = {c for c in concerned if _differs(lineage, before, c)}
+        elif after.stage.kind == "waiting" or lineage.plan.cohort.roster == "open":
+            concerned |= set(self._hall.offering(lineage))
+        self._hall.bells.ring(concerned)
+        self._hall.watchers.ring((run,))
+        for fact in facts:
+            if isinstance(fact, RoundPublished):
+                log.info("round_published", run=run, round=fact.round, survivors=len(fact.survivors))
+            if isinstance(fact, RunEnded):
+                log.info("run_ended", run=run, state=fact.state, reason=fact.reason)
+
+    async def expel(self, client: ClientName, reason: str) -> None:
+        """End what a revoked client takes part in."""
+        for lineage in list(self._hall.runs.values()):
+            if client in lineage.members():
+                await lineage.driver.handle(Lost(client, f"revoked ({reason})" if reason else "revoked"))
+        self._hall.presence.forget(client)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait a little, so that a watched run is not shown more often than a person can read."""
+        await asyncio.sleep(seconds)
+
+    async def _live(self, lineage: Lineage) -> None:
+        try:
+            await lineage.driver.live()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("driver_died", run=lineage.id)
+        for client in lineage.run.roster:
+            outcome = lineage.outcome(client)
+            if outcome is not None:
+                self._hall.ended[client] = outcome
+        if isinstance(lineage.run.stage, Ended):
+            await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
+        members = lineage.members()
+        del self._hall.runs[lineage.id]
+        self._hall.bells.ring(members)
+        self._hall.watchers.ring((lineage.id,))
+
+    async def _beat(self) -> None:
+        """Tell runs whose clients have been silent for too long."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for lineage in list(self._hall.runs.values()):
+                silence = self._hall.presence.silence(lineage.id, expects(lineage.run))
+                limit = lineage.plan.rounds.idle_seconds
+                for client, quiet in silence.items():
+                    if quiet >= limit:
+                        await self._silent(lineage, client, limit)
+
+    @staticmethod
+    async def _silent(lineage: Lineage, client: ClientName, limit: float) -> None:
+        try:
+            await lineage.driver.handle(Lost(client, f"silent for {limit:g} s"))
+        except Error as error:  # the round moved on, or the disk is full: looked at again at the next beat
+            log.info("not_told", run=lineage.id, client=client, error=str(error))
+
+
+def _differs(lineage: Lineage, before: Run, client: ClientName) -> bool:
+    return duty(lineage.plan, before, client) != duty(lineage.plan, lineage.run, client)

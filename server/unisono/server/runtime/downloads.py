@@ -1,0 +1,56 @@
+"""Sends models.  Segments are opened once for all clients that download at the same time."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+from unisono.base.errors import BadMessage
+from unisono.base.ids import Digest
+from unisono.crypto import SEGMENT
+from unisono.server.blobs import LocalDir, Reader
+
+from .workers import Workers
+
+KEPT = 16  # opened segments: 16 MiB, whatever the number of clients
+
+
+class Downloads:
+    """Reads blobs segment by segment, one ahead of what is being sent."""
+
+    def __init__(self, blobs: LocalDir, workers: Workers) -> None:
+        self._blobs, self._workers = blobs, workers
+        self._segments: OrderedDict[tuple[Digest, int], asyncio.Future[bytes]] = OrderedDict()
+
+    async def read(self, digest: Digest, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield (offset, data) from `offset` to the end.  Raises NotFound, BadMessage, Corrupt."""
+        reader = await self._workers.file(self._blobs.open, digest)
+        index = offset // SEGMENT
+        ahead: asyncio.Future[bytes] | None = None
+        try:
+            if not 0 <= offset <= reader.size:
+                raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
+            if offset < reader.size:
+                ahead = self._segment(digest, reader, index)
+            while ahead is not None:
+                data = await asyncio.shield(ahead)
+                more = index + 1 < reader.segments
+                ahead = self._segment(digest, reader, index + 1) if more else None
+                skip = max(0, offset - index * SEGMENT)
+                yield index * SEGMENT + skip, data[skip:] if skip else data
+                index += 1
+        finally:
+            if ahead is None or ahead.done():
+                reader.close()
+            else:  # others may wait for what this reader is reading
+                ahead.add_done_callback(lambda _: reader.close())
+
+    def _segment(self, digest: Digest, reader: Reader, index: int) -> asyncio.Future[bytes]:
+        key = (digest, index)
+        found = self._segments.get(key)
+        if found is None or (found.done() and (found.cancelled() or found.exception() is not None)):
+            found = asyncio.ensure_future(self._workers.file(reader.segment, index))
+            self._segments[key] = found
+            while len(self._segments) > KEPT:
+                self._segments.popitem(last=False)
+        self._segments.move_to_end(key)
+        return found

@@ -1,0 +1,48 @@
+"""Turns join tokens into certificates, and old certificates into new ones."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unisono.base.ids import ClientName
+from unisono.identity import Peer, peer_of
+
+from .hall import Hall
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a site gets."""
+
+    name: ClientName
+    number: int
+    tls_certificate: bytes
+    signing_certificate: bytes
+    federation: str
+
+
+class Enrolling:
+    """Issues certificates for clients and operators."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+
+    async def enrol(self, peer: Peer, tls_csr: bytes, signing_csr: bytes, software: str) -> Enrolled:
+        """Redeem a join token.  Raises BadCredentials if it is used up."""
+        hall, now = self._hall, self._hall.clock.wall()
+        life = hall.config.client_certificate_life
+        done = await hall.workers.database(
+            hall.ledger.enrol, peer.serial, hall.authority, tls_csr, signing_csr, software[:64], now, life
+        )
+        return Enrolled(
+            done.name, done.number, done.tls_certificate, done.signing_certificate, hall.authority.federation
+        )
+
+    async def renew(self, peer: Peer, tls_csr: bytes) -> bytes:
+        """Certify a new key for an identity that is still valid."""
+        hall, now = self._hall, self._hall.clock.wall()
+        config = hall.config
+        kind: Literal["client", "admin"] = "client" if peer.kind == "client" else "admin"
+        life = config.client_certificate_life if kind == "client" else config.admin_certificate_life
+        certificate = hall.authority.issue_tls(tls_csr, kind, peer.name, now, life)
+        await hall.workers.database(hall.ledger.issued, peer_of(certificate), now)
+        return certificate

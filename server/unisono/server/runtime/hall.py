@@ -1,0 +1,72 @@
+"""The parts of a running coordinator, and its active runs: the one object that `runtime` shares."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from unisono.base.clock import Clock
+from unisono.base.errors import NotFound
+from unisono.base.ids import ClientName, RunId
+from unisono.crypto import Entropy, SealingKey
+from unisono.identity import Authority
+from unisono.server.blobs import LocalDir, Spool
+from unisono.server.config import Config
+from unisono.server.enrolment import Ledger
+from unisono.server.rounds import Waiting
+from unisono.server.store import Store
+
+from .bell import Bells
+from .instructions import Outcome
+from .lineage import Lineage
+from .presence import Presence
+from .sums import Sums
+from .workers import Workers
+
+
+@dataclass(slots=True)
+class Hall:
+    """What there is.  Only `runtime` changes it; services ask."""
+
+    config: Config
+    clock: Clock
+    entropy: Entropy
+    authority: Authority
+    sealing_key: SealingKey
+    sealing_certificate: bytes
+    store: Store
+    ledger: Ledger
+    blobs: LocalDir
+    spool: Spool
+    presence: Presence
+    workers: Workers
+    sums: Sums
+    bells: Bells = field(default_factory=Bells)
+    runs: dict[RunId, Lineage] = field(default_factory=dict)  # active ones, the oldest first
+    ended: dict[ClientName, Outcome] = field(
+        default_factory=dict
+    )  # each client's last, of runs that are over
+    watchers: Bells = field(default_factory=Bells)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def active(self, run: RunId) -> Lineage:
+        """Return an active run.  Raises NotFound."""
+        found = self.runs.get(run)
+        if found is None:
+            raise NotFound(f"run {run} is not active")
+        return found
+
+    def offering(self, lineage: Lineage) -> Iterable[ClientName]:
+        """Return the clients online that offer the run's task."""
+        return [c for c, s in self.presence.online().items() if lineage.plan.task in s.greeting.tasks]
+
+    def census(self, client: ClientName) -> tuple[int, int, int]:
+        """Return how many clients are online, how many are enrolled, and this client's number."""
+        return len(self.presence.online()), self.ledger.enrolled(), self.ledger.number(client)
+
+    def ring(self, lineage: Lineage) -> None:
+        """Wake those whom this run may concern."""
+        concerned = set(lineage.members())
+        if isinstance(lineage.run.stage, Waiting) or lineage.plan.cohort.roster == "open":
+            concerned |= set(self.offering(lineage))
+        self.bells.ring(concerned)
+        self.watchers.ring((lineage.id,))

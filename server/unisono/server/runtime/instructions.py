@@ -1,0 +1,67 @@
+"""What a client is told: a value, the same after a restart, so that telling it twice does no harm."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unisono.base.ids import Digest, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Consider:
+    """Look at a plan: join or decline."""
+
+    run: RunId
+    plan: bytes
+    cohort: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendModel:
+    """Upload the initial model that was announced."""
+
+    run: RunId
+    model: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Take part in one attempt of a round."""
+
+    run: RunId
+    round: int
+    attempt: int
+    what: Literal["train", "evaluate"]
+    plan: Digest
+    model: Digest
+    model_bytes: int
+    spec: bytes
+    idle_seconds: float
+
+
+Duty = Consider | SendModel | Work | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a client's last round or run ended."""
+
+    run: RunId
+    round: int
+    state: str
+    reason: str
+    counted: bool
+    survivors: int
+    model: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """All of it.  `cursor` names the content: a client that shows it has seen it."""
+
+    what: Duty
+    last: Outcome | None
+    renew: bool
+
+    @property
+    def cursor(self) -> int:
+        return hash(self) & 0xFFFF_FFFF_FFFF_FFFF or 1

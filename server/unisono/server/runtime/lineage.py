@@ -1,0 +1,90 @@
+"""One active run as the runtime sees it: its driver, and what follows from plan and manifest."""
+
+from dataclasses import dataclass, field
+
+from unisono.base.errors import Refused
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.codec import Spec
+from unisono.plan import Plan
+from unisono.server.rounds import Ended, InRound, Run, ToConsider, ToSendModel, ToWork, Waiting, duty
+from unisono.tensors import Manifest
+
+from .driver import Driver
+from .instructions import Consider, Duty, Outcome, SendModel, Work
+from .layout import spec_of
+
+
+@dataclass(slots=True)
+class Lineage:
+    """A run and what is known about its models."""
+
+    id: RunId
+    plan: Plan
+    plan_bytes: bytes
+    plan_digest: Digest
+    driver: Driver
+    manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    _spec: tuple[tuple[object, ...], Spec] | None = None
+
+    @property
+    def run(self) -> Run:
+        return self.driver.run
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the manifest that the run agreed on.  Raises Refused before that."""
+        found = None if self.run.manifest is None else self.manifests.get(self.run.manifest)
+        if found is None:
+            raise Refused(f"run {self.id} has no model yet")
+        return found
+
+    def spec(self) -> Spec:
+        """Return the layout of this attempt's updates.  Raises Refused outside a round."""
+        stage = self.run.stage
+        if not isinstance(stage, InRound) or stage.phase.kind == "announced":
+            raise Refused(f"run {self.id} expects no updates now")
+        key = (stage.what, len(stage.phase.cohort), self.run.bounds, self.run.manifest)
+        if self._spec is None or self._spec[0] != key:
+            self._spec = (key, spec_of(self.plan, self.manifest, *key[:3]))
+        return self._spec[1]
+
+    def members(self) -> frozenset[ClientName]:
+        """Return everybody whom a change of this run may concern."""
+        stage = self.run.stage
+        if isinstance(stage, Waiting):
+            return stage.offered | frozenset(client for client, _ in stage.joined)
+        return frozenset(self.run.roster)
+
+    def instruct(self, client: ClientName) -> Duty:
+        """Return what `client`, which offers the task, should do for this run now."""
+        match duty(self.plan, self.run, client):
+            case ToConsider():
+                return Consider(self.id, self.plan_bytes, self.plan.cohort.size)
+            case ToSendModel(model):
+                return SendModel(self.id, model)
+            case ToWork(round_, attempt, what, model):
+                return Work(
+                    self.id,
+                    round_,
+                    attempt,
+                    what,
+                    self.plan_digest,
+                    model,
+                    self.manifest.file_bytes,
+                    self.spec().encode(),
+                    self.plan.rounds.idle_seconds,
+                )
+            case None:
+                return None
+
+    def outcome(self, client: ClientName) -> Outcome | None:
+        """Return how the last round, or the run, ended for `client`."""
+        if client not in self.run.roster:
+            return None
+        round_, survivors = self.run.last
+        state, reason = "published", ""
+        if isinstance(self.run.stage, Ended):
+            state, reason = self.run.stage.state, self.run.stage.reason
+        elif not round_:
+            return None
+        return Outcome(self.id, round_, state, reason, client in survivors, len(survivors), self.run.model)

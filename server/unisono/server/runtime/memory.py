@@ -1,0 +1,18 @@
+"""Asks glibc to give memory back.
+
+Eight upload streams left 525 MB resident with its default of many arenas, 226 MB with these settings, at the
+same speed (design section 4).  Where the C library has no mallopt, nothing happens.
+"""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
+
+
+def tame() -> bool:
+    """Call before the first thread starts.  Returns whether the C library took the settings."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 256 << 10), (_M_TRIM_THRESHOLD, 1 << 20))
+    return all(mallopt(option, value) == 1 for option, value in wanted)

@@ -1,0 +1,107 @@
+"""Who is connected, what each client is doing, and since when nothing has moved.
+
+In memory only: after a restart everybody says hello again, and everybody's idle clock starts anew.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from unisono.base.clock import Clock
+from unisono.base.errors import Refused
+from unisono.base.ids import ClientName
+
+
+class HelloFirst(Refused):
+    """The coordinator does not know this connection (it was restarted); say hello again."""
+
+    code = "hello_first"
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a client said about itself."""
+
+    software: str
+    protocol: int
+    tasks: frozenset[str]
+    protections: frozenset[str]
+    strategies: frozenset[str]
+
+
+@dataclass(slots=True)
+class Session:
+    """One client since its last hello."""
+
+    greeting: Greeting
+    seen: float
+    moved: float
+    left: bool = False
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(slots=True)
+class Presence:
+    """Sessions by client.  All times are ticks."""
+
+    clock: Clock
+    patience: float  # seconds without a call after which a client counts as offline
+    _sessions: dict[ClientName, Session] = field(default_factory=dict)
+    _expected: dict[tuple[str, ClientName], float] = field(default_factory=dict)
+
+    def hello(self, client: ClientName, greeting: Greeting) -> None:
+        """Begin a session, or begin it again."""
+        now = self.clock.ticks()
+        self._sessions[client] = Session(greeting, now, now)
+
+    def seen(self, client: ClientName) -> Session:
+        """Note a call.  Raises HelloFirst if there was no hello since this process started."""
+        session = self._sessions.get(client)
+        if session is None:
+            raise HelloFirst(f"{client} has not said hello to this coordinator process")
+        session.seen, session.left = self.clock.ticks(), False
+        return session
+
+    def moved(self, client: ClientName, stage: str, done: int, total: int) -> None:
+        """Note progress.  The same numbers again are no progress."""
+        session = self.seen(client)
+        if (session.stage, session.done, session.total) != (stage, done, total):
+            session.stage, session.done, session.total = stage, done, total
+            session.moved = session.seen
+
+    def settled(self, client: ClientName) -> None:
+        """Forget what a client was doing, because it is done."""
+        session = self._sessions.get(client)
+        if session is not None:
+            session.stage, session.done, session.total = "", 0, 0
+
+    def left(self, client: ClientName) -> None:
+        """Note that a client said goodbye."""
+        session = self._sessions.get(client)
+        if session is not None:
+            session.left = True
+
+    def forget(self, client: ClientName) -> None:
+        """Drop a session, so that its next call has to begin with hello."""
+        self._sessions.pop(client, None)
+
+    def get(self, client: ClientName) -> Session | None:
+        return self._sessions.get(client)
+
+    def online(self) -> dict[ClientName, Session]:
+        """Return those who called lately and did not say goodbye."""
+        oldest = self.clock.ticks() - self.patience
+        return {c: s for c, s in self._sessions.items() if s.seen >= oldest and not s.left}
+
+    def silence(self, run: str, expected: Iterable[ClientName]) -> dict[ClientName, float]:
+        """Return the seconds since each client expected by `run` last moved or began to be expected."""
+        now, wanted = self.clock.ticks(), frozenset(expected)
+        for key in [k for k in self._expected if k[0] == run and k[1] not in wanted]:
+            del self._expected[key]
+        quiet: dict[ClientName, float] = {}
+        for client in wanted:
+            since = self._expected.setdefault((run, client), now)
+            session = self._sessions.get(client)
+            quiet[client] = now - max(since, session.moved if session else since)
+        return quiet

@@ -1,0 +1,142 @@
+"""Carries out effects: sums updates, writes the next model, deletes what is no longer needed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from unisono import strategies
+from unisono.base.errors import PeerFault
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.codec import Spec, next_bound
+from unisono.plan import Plan
+from unisono.server.aggregation import Apply, Inputs, Outcome, read_head
+from unisono.server.blobs import Blob, LocalDir, Reader
+from unisono.server.rounds import Aggregate, Aggregated, Effect, Event, Failure, Forget, Prune
+from unisono.tensors import Manifest
+
+from .hall import Hall
+from .layout import seal_context, spec_of
+from .lineage import Lineage
+from .sums import Sealed
+
+log = structlog.get_logger("unisono.publishing")
+
+
+class Publisher:
+    """What the drivers' effects become."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+
+    async def act(self, run: RunId, effect: Effect) -> Event | None:
+        """Carry out one effect; doing it twice does no harm.  Raises Unavailable to be asked again."""
+        match effect:
+            case Aggregate():
+                return await self._aggregate(self._hall.active(run), effect)
+            case Forget(round_, attempt):
+                await self._hall.workers.sum(self._hall.sums.drop_until, run, round_, attempt)
+                await self._hall.workers.file(self._hall.spool.forget, run, round_, attempt)
+            case Prune(keep=keep):
+                await self._prune(run, frozenset(keep))
+        return None
+
+    async def _aggregate(self, lineage: Lineage, effect: Aggregate) -> Event:
+        try:
+            return await self._aggregated(lineage, effect)
+        except PeerFault as error:
+            log.warning("not_aggregated", run=lineage.id, round=effect.round, error=str(error))
+            await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
+            return Failure(effect.round, effect.attempt, str(error))
+
+    async def _aggregated(self, lineage: Lineage, effect: Aggregate) -> Aggregated:
+        plan, manifest = lineage.plan, lineage.manifest
+        spec = spec_of(plan, manifest, effect.what, effect.cohort, effect.bounds)
+        updates = {c: self._sealed(lineage.id, effect, spec, c, digest) for c, digest in effect.updates}
+        total = await self._hall.workers.sum(
+            self._hall.sums.total, lineage.id, effect.round, effect.attempt, spec, updates
+        )
+        if effect.what == "evaluate":
+            outcome = read_head(spec, total[spec.head_offset :], len(updates))
+            return Aggregated(effect.round, effect.attempt, effect.model, tuple(outcome.metrics.items()))
+        made = await self._hall.workers.file(
+            make_model, self._hall.blobs, plan, manifest, spec, effect, total
+        )
+        bounds = tuple(
+            next_bound(part.bound, made.outcome.mean_norm[part.name], len(updates), part.length)
+            for part in spec.parts
+        )
+        return Aggregated(
+            effect.round,
+            effect.attempt,
+            made.model,
+            tuple(made.outcome.metrics.items()),
+            bounds,
+            tuple(sorted(made.state.items())),
+        )
+
+    def _sealed(
+        self, run: RunId, effect: Aggregate, spec: Spec, client: ClientName, digest: Digest
+    ) -> Sealed:
+        context = seal_context(run, effect.round, client, effect.model, spec)
+        path = self._hall.spool.path(run, effect.round, effect.attempt, client, digest)
+        return Sealed(client, digest, path, context)
+
+    async def _prune(self, run: RunId, keep: frozenset[Digest]) -> None:
+        """Delete this run's blobs but those to keep, newer ones, and those that another run needs."""
+        lineage = self._hall.runs.get(run)
+        if lineage is not None:
+            now = lineage.run
+            keep |= {digest for _, digest in now.state} | ({now.model} if now.model else set())
+        for digest in await self._hall.workers.database(self._hall.store.prunable, run, keep):
+            await self._hall.workers.file(self._hall.blobs.delete, digest)
+        await self._hall.workers.database(self._hall.store.pruned, run, keep, self._hall.clock.wall())
+
+
+@dataclass(slots=True)
+class Made:
+    """A new model in the blob store."""
+
+    model: Digest
+    outcome: Outcome
+    state: dict[str, Digest] = field(default_factory=dict)
+
+
+def make_model(
+    blobs: LocalDir, plan: Plan, manifest: Manifest, spec: Spec, effect: Aggregate, total: NDArray[np.uint64]
+) -> Made:
+    """Write the next model and the strategy's vectors; durable when this returns.  Memory: a few segments."""
+    strategy = strategies.load(plan.aggregation.strategy)
+    parameters = strategy.Parameters.model_validate(plan.aggregation.parameters)
+    readers: list[Reader] = []
+
+    def reader(digest: Digest) -> Callable[[int, int], bytes]:
+        readers.append(blobs.open(digest))
+        return readers[-1].read
+
+    writers: dict[str | None, Blob] = {}
+    try:
+        inputs = Inputs(
+            spec=spec,
+            manifest=manifest,
+            strategy=strategy,
+            parameters=parameters,
+            survivors=len(effect.updates),
+            model=reader(effect.model),
+            sums=lambda offset, length: total.view(np.uint8).data[offset : offset + length],
+            states={name: reader(digest) for name, digest in effect.state},
+        )
+        for stream in (None, *strategy.state(parameters)):
+            writers[stream] = blobs.writer()
+        work = Apply(inputs)
+        for produced in work:
+            writers[produced.state].write(produced.data)
+        digests = {stream: writer.commit() for stream, writer in writers.items()}
+        return Made(digests[None], work.outcome, {s: d for s, d in digests.items() if s is not None})
+    finally:
+        for writer in writers.values():
+            writer.abort()
+        for opened in readers:
+            opened.close()

@@ -1,0 +1,125 @@
+"""The running sum of each run's current attempt, folded from sealed updates as they arrive.
+
+Derived state: after a crash it is rebuilt from the spool.  An update is opened, checked and added before it
+is acknowledged: nothing that does not open or breaks a limit is ever counted.  A sum that turns out to hold
+a client too many (its upload came a moment too late) is begun again.  All of this runs in one thread
+(`Workers.sum`).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unisono.base.errors import BadUpdate
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.codec import Spec, check_lanes
+from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from
+from unisono.server.aggregation import RunningSum
+
+Words = NDArray[np.uint64]
+ONE_WORD = 1 << 24  # 1.0 in the head's fixed point
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One update in the spool: where it lies and what it is bound to."""
+
+    client: ClientName
+    digest: Digest
+    path: Path
+    context: bytes
+
+
+@dataclass(slots=True)
+class Partial:
+    """What is summed so far of one attempt."""
+
+    round: int
+    attempt: int
+    spec: Spec
+    total: RunningSum
+    counted: dict[ClientName, Digest] = field(default_factory=dict)
+
+
+class Sums:
+    """At most one partial sum a run: O(1) models, however many clients."""
+
+    def __init__(self, key: SealingKey) -> None:
+        self._key = key
+        self._partials: dict[RunId, Partial] = {}
+        self._sealed = bytearray(SEGMENT + TAG)
+        self._plain = np.empty(SEGMENT // 8, np.uint64)
+
+    def fold(self, run: RunId, round_: int, attempt: int, spec: Spec, update: Sealed) -> None:
+        """Open, check and add one update.  Raises Corrupt or BadUpdate and leaves the sum as it was."""
+        partial = self._partial(run, round_, attempt, spec)
+        if partial.counted.get(update.client) == update.digest:
+            return
+        for segment in self._open(update, spec):
+            _check(spec, segment)
+        self._add(partial, update)
+
+    def total(
+        self, run: RunId, round_: int, attempt: int, spec: Spec, updates: Mapping[ClientName, Sealed]
+    ) -> Words:
+        """Return the sum of exactly these updates, reading from the spool what is not in it yet."""
+        partial = self._partial(run, round_, attempt, spec)
+        wanted = {client: update.digest for client, update in updates.items()}
+        if any(wanted.get(client) != digest for client, digest in partial.counted.items()):
+            self.drop(run)
+            partial = self._partial(run, round_, attempt, spec)
+        for client, update in updates.items():
+            if client not in partial.counted:
+                self._add(partial, update)
+        return partial.total.values
+
+    def drop_until(self, run: RunId, round_: int, attempt: int) -> None:
+        """Free a run's sum if it is of this attempt or an earlier one."""
+        found = self._partials.get(run)
+        if found is not None and (found.round, found.attempt) <= (round_, attempt):
+            del self._partials[run]
+
+    def drop(self, run: RunId) -> None:
+        """Free a run's sum."""
+        self._partials.pop(run, None)
+
+    def _partial(self, run: RunId, round_: int, attempt: int, spec: Spec) -> Partial:
+        found = self._partials.get(run)
+        if found is None or (found.round, found.attempt, found.spec) != (round_, attempt, spec):
+            found = Partial(round_, attempt, spec, RunningSum(spec.words))
+            self._partials[run] = found
+        return found
+
+    def _add(self, partial: Partial, update: Sealed) -> None:
+        for offset, words in self._open(update, partial.spec):
+            partial.total.add(offset, words)
+        partial.counted[update.client] = update.digest
+
+    def _open(self, update: Sealed, spec: Spec) -> Iterator[tuple[int, Words]]:
+        """Yield (first word, words) of each segment; the words are overwritten by the next."""
+        handle = os.open(update.path, os.O_RDONLY)
+        try:
+            opener = open_from(self._key, os.pread(handle, ENVELOPE, 0), update.context)
+            for index, start, stop, last in layout(spec.bytes):
+                sealed = memoryview(self._sealed)[: stop - start + TAG]
+                read = os.preadv(handle, [sealed], ENVELOPE + index * (SEGMENT + TAG))
+                opener.open_into(index, sealed[:read], self._plain, last=last)
+                yield start // 8, self._plain[: (stop - start) // 8]
+        finally:
+            os.close(handle)
+
+
+def _check(spec: Spec, segment: tuple[int, Words]) -> None:
+    """Refuse lanes above 2Q and a head that does not say "one"."""
+    offset, words = segment
+    for part in spec.parts:
+        begin = max(spec.offset(part.name), offset)
+        end = min(spec.offset(part.name) + spec.word_range(part.name, 0, part.length)[1], offset + words.size)
+        if begin < end:
+            check_lanes(spec, part, words[begin - offset : end - offset], 1)
+    if offset <= spec.head_offset < offset + words.size and words[spec.head_offset - offset] != ONE_WORD:
+        raise BadUpdate('the word "one" of this update is not 1')

@@ -1,0 +1,104 @@
+"""What people and scripts see of a run while it goes on: the `status` beside the rows of the store."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from unisono.base.ids import ClientName
+from unisono.server.rounds import (
+    Announced,
+    Collecting,
+    Ended,
+    Initialising,
+    InRound,
+    Run,
+    Waiting,
+    expects,
+    waiting_sentence,
+)
+
+from .hall import Hall
+from .lineage import Lineage
+
+
+class ClientRow(TypedDict):
+    """One client of a run, now."""
+
+    name: str
+    state: str  # invited, working, uploaded, lost, failed, declined
+    stage: str
+    done: int
+    total: int
+    silent_seconds: float
+
+
+class Status(TypedDict):
+    """A run, now."""
+
+    stage: str
+    phase: str
+    what: str
+    round: int
+    rounds: int
+    attempt: int
+    sentence: str
+    clients: list[ClientRow]
+    seconds: float
+    task: str
+
+
+def status_of(hall: Hall, lineage: Lineage) -> Status:
+    """Return what is happening in an active run."""
+    run, plan = lineage.run, lineage.plan
+    now = lineage.driver.clock.now()
+    silence = hall.presence.silence(lineage.id, expects(run))
+    left = {client: max(0.0, plan.rounds.idle_seconds - quiet) for client, quiet in silence.items()}
+    stage = run.stage
+    round_ = stage if isinstance(stage, InRound) else None
+    return Status(
+        stage=stage.kind,
+        phase=round_.phase.kind if round_ else "",
+        what=round_.what if round_ else "",
+        round=round_.round if round_ else run.round,
+        rounds=plan.rounds.count,
+        attempt=round_.attempt if round_ else 0,
+        sentence=waiting_sentence(plan, run, now, left),
+        clients=[_row(hall, client, state, silence) for client, state in sorted(_states(run).items())],
+        seconds=round(now - run.began, 3),
+        task=plan.task,
+    )
+
+
+def _states(run: Run) -> dict[ClientName, str]:
+    states: dict[ClientName, str] = dict.fromkeys((c for c, _ in run.declined), "declined")
+    match run.stage:
+        case Waiting(offered=offered, joined=joined):
+            states |= dict.fromkeys(offered - states.keys(), "invited")
+            states |= dict.fromkeys((c for c, _ in joined), "working")
+        case Initialising(source):
+            states |= dict.fromkeys(run.roster, "invited") | {source: "working"}
+        case InRound(phase=Announced()):
+            states |= dict.fromkeys(run.roster, "invited")
+        case InRound(phase=Collecting(_, waiting, updates, dropped)):
+            states |= dict.fromkeys(waiting, "working") | dict.fromkeys((c for c, _ in updates), "uploaded")
+            states |= {c: "lost" if c in run.away else "failed" for c, _ in dropped}
+        case InRound(phase=phase) if not isinstance(phase, Announced):
+            states |= dict.fromkeys((c for c, _ in phase.updates), "uploaded")
+            states |= {c: "lost" if c in run.away else "failed" for c, _ in phase.dropped}
+        case Ended():
+            states |= dict.fromkeys(run.last[1], "uploaded")
+        case _:
+            states |= dict.fromkeys(run.roster, "invited")
+    return states
+
+
+def _row(hall: Hall, client: ClientName, state: str, silence: Mapping[ClientName, float]) -> ClientRow:
+    session = hall.presence.get(client)
+    busy = session if session is not None and state == "working" else None
+    return ClientRow(
+        name=client,
+        state=state,
+        stage=busy.stage if busy else "",
+        done=busy.done if busy else 0,
+        total=busy.total if busy else 0,
+        silent_seconds=round(silence.get(client, 0.0), 1),
+    )

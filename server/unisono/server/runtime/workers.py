@@ -1,0 +1,42 @@
+"""The only threads of the coordinator: one for the database, a few for files, one for sums.
+
+Anything that may take more than a millisecond runs here, so that the event loop only moves messages.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Workers:
+    """Bounded pools."""
+
+    def __init__(self, files: int = 4) -> None:
+        self._database = ThreadPoolExecutor(1, "database")
+        self._files = ThreadPoolExecutor(files, "files")
+        self._sums = ThreadPoolExecutor(1, "sums")
+
+    async def database(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in the one thread that writes to the database."""
+        return await self._run(self._database, lambda: work(*args, **kwargs))
+
+    async def file(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run beside other file work."""
+        return await self._run(self._files, lambda: work(*args, **kwargs))
+
+    async def sum(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in the one thread that adds: nothing else touches the sums, so they need no lock."""
+        return await self._run(self._sums, lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        """Finish what runs; take nothing new."""
+        for pool in (self._files, self._sums, self._database):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @staticmethod
+    async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -1,0 +1,107 @@
+"""Who calls, and may they?  Wrapped around every handler: gRPC's own interceptors do not see the peer.
+
+Revocation is looked up on every call, and inside a stream with every message, so it also ends what is open.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+import grpc
+import structlog
+
+from unisono.base.errors import Error, NotEnrolled, PeerFault
+from unisono.identity import Kind, Peer, peer_of
+
+from .status import status_of
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Context = grpc.aio.ServicerContext[object, object]
+log = structlog.get_logger("unisono.rpc")
+
+
+class Gate(Protocol):
+    """What the guard needs to know."""
+
+    def allow(self, peer: Peer) -> None:
+        """Raise NotEnrolled if this identity is unknown or revoked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The verified identity behind a call."""
+
+    peer: Peer
+    address: str
+    recheck: Callable[[], None]
+
+    @property
+    def name(self) -> str:
+        return self.peer.name
+
+
+@lru_cache(maxsize=4096)
+def _peer(certificate: bytes) -> Peer:
+    return peer_of(certificate)
+
+
+class Guard:
+    """Checks callers for one service."""
+
+    def __init__(self, gate: Gate, *kinds: Kind) -> None:
+        self._gate, self._kinds = gate, kinds
+
+    def caller(self, context: Context) -> Caller:
+        """Return who calls.  Raises NotEnrolled."""
+        certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        if certificate is None:
+            raise NotEnrolled("no client certificate was shown")
+        peer = _peer(certificate)
+        if peer.kind not in self._kinds:
+            wanted = " or ".join(self._kinds)
+            raise NotEnrolled(f"a {peer.kind} certificate may not do this; it needs one of kind {wanted}")
+        self._gate.allow(peer)
+        return Caller(peer, context.peer(), lambda: self._gate.allow(peer))
+
+    async def unary(self, context: Context, handle: Callable[[Caller], Awaitable[Reply]]) -> Reply:
+        """Run one call; every error becomes its status."""
+        began = perf_counter()
+        try:
+            return await handle(self.caller(context))
+        except Exception as error:
+            report(error, context, perf_counter() - began)
+            await _abort(context, error)
+            raise  # not reached: abort raises
+
+    async def stream(
+        self, context: Context, handle: Callable[[Caller], AsyncIterator[Reply]]
+    ) -> AsyncIterator[Reply]:
+        """Run one call that answers with a stream."""
+        began = perf_counter()
+        try:
+            caller = self.caller(context)
+            async for reply in handle(caller):
+                yield reply
+                caller.recheck()
+        except Exception as error:
+            report(error, context, perf_counter() - began)
+            await _abort(context, error)
+
+
+def report(error: Exception, context: Context, seconds: float) -> None:
+    """Log what was refused (quietly) and what broke (loudly)."""
+    if isinstance(error, PeerFault):
+        log.warning("peer_fault", peer=context.peer(), code=error.code, error=str(error), seconds=seconds)
+    elif isinstance(error, Error):
+        log.info("refused", peer=context.peer(), code=error.code, error=str(error), seconds=seconds)
+    else:
+        log.error("fault", peer=context.peer(), seconds=seconds, exc_info=error)
+
+
+async def _abort(context: Context, error: Exception) -> None:
+    status, text, metadata = status_of(error)
+    await context.abort(status, text, metadata)

@@ -1,0 +1,155 @@
+"""A client's way through rounds, on the wire."""
+
+from importlib.metadata import version
+
+from unisono.base.errors import BadMessage, Refused
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.server.rounds import TaskFailed
+from unisono.server.runtime.clients import Clients
+from unisono.server.runtime.hall import Hall
+from unisono.server.runtime.instructions import Consider, Instruction, Outcome, SendModel, Work
+from unisono.server.runtime.presence import Greeting
+from unisono.wire.v1 import round_pb2 as pb
+from unisono.wire.v1 import round_pb2_grpc
+from unisono.wire.v1 import types_pb2 as types
+
+from .guard import Caller, Context, Guard
+
+MAX_NAMES = 256
+
+
+class RoundService(round_pb2_grpc.RoundServiceServicer):
+    """Hello, what next, and what was done."""
+
+    def __init__(self, hall: Hall, clients: Clients, guard: Guard, protocols: tuple[int, int]) -> None:
+        self._hall, self._clients, self._guard, self._protocols = hall, clients, guard, protocols
+
+    async def Hello(self, request: pb.HelloRequest, context: Context) -> pb.HelloReply:  # noqa: N802
+        async def handle(caller: Caller) -> pb.HelloReply:
+            protocol = common_protocol(self._protocols, (request.protocol_min, request.protocol_max))
+            names = (*request.tasks, *request.protections, *request.strategies, *request.codecs)
+            if len(names) > MAX_NAMES or any(len(name) > 128 for name in names):
+                raise BadMessage(f"a hello with {len(names)} names; at most {MAX_NAMES} of 128 characters")
+            await self._clients.hello(
+                ClientName(caller.name),
+                Greeting(
+                    software=request.software[:64],
+                    protocol=protocol,
+                    tasks=frozenset(request.tasks),
+                    protections=frozenset(request.protections),
+                    strategies=frozenset(request.strategies),
+                ),
+            )
+            return self._welcome(caller.name, protocol)
+
+        return await self._guard.unary(context, handle)
+
+    async def NextInstruction(  # noqa: N802
+        self, request: pb.NextInstructionRequest, context: Context
+    ) -> pb.Instruction:
+        async def handle(caller: Caller) -> pb.Instruction:
+            renew = self._hall.ledger.renewal_due(caller.peer, self._hall.clock.wall())
+            found = await self._clients.next_instruction(
+                ClientName(caller.name), request.cursor, request.wait_seconds, renew
+            )
+            caller.recheck()
+            return instruction(found)
+
+        return await self._guard.unary(context, handle)
+
+    async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitReply:  # noqa: N802
+        async def handle(caller: Caller) -> pb.SubmitReply:
+            await self._submit(ClientName(caller.name), request)
+            return pb.SubmitReply()
+
+        return await self._guard.unary(context, handle)
+
+    async def _submit(self, client: ClientName, request: pb.SubmitRequest) -> None:
+        match request.WhichOneof("what"):
+            case "joined":
+                said = request.joined
+                model = Digest(said.model_sha256.hex()) if said.model_sha256 else None
+                await self._clients.joined(client, RunId(said.run), said.manifest, model)
+            case "declined":
+                no = request.declined
+                await self._clients.declined(client, RunId(no.run), no.code, no.reason)
+            case "progress":
+                at, moved = request.progress.attempt, request.progress
+                stage = pb.Progress.Stage.Name(moved.stage).lower()
+                attempt = (RunId(at.run), at.round, at.attempt)
+                self._clients.progress(client, attempt, (stage, moved.done, moved.total))
+            case "task_failed":
+                at, bad = request.task_failed.attempt, request.task_failed
+                failure = TaskFailed(client, at.round, at.attempt, bad.code[:40], bad.text[:2000])
+                await self._clients.task_failed(client, failure, RunId(at.run))
+            case "leaving":
+                await self._clients.leaving(client)
+            case _:
+                raise BadMessage("a Submit that says nothing this coordinator knows")
+
+    def _welcome(self, name: str, protocol: int) -> pb.HelloReply:
+        online, enrolled, number = self._hall.census(ClientName(name))
+        return pb.HelloReply(
+            software=version("unisono"),
+            protocol=protocol,
+            federation=self._hall.authority.federation,
+            name=name,
+            number=number,
+            sealing_certificate=self._hall.sealing_certificate,
+            wall=self._hall.clock.wall(),
+            clients_online=online,
+            clients_enrolled=enrolled,
+            long_poll_seconds=self._hall.config.long_poll_seconds,
+        )
+
+
+def common_protocol(ours: tuple[int, int], theirs: tuple[int, int]) -> int:
+    """Return the highest version that both sides speak.  Raises Refused, naming both ranges."""
+    best = min(ours[1], theirs[1])
+    if best < max(ours[0], theirs[0]):
+        raise Refused(
+            f"no common protocol: the coordinator speaks versions {ours[0]} to {ours[1]}, "
+            f"the client {theirs[0]} to {theirs[1]}; update the older of the two"
+        )
+    return best
+
+
+def instruction(found: Instruction) -> pb.Instruction:
+    """Write an instruction as its message."""
+    message = pb.Instruction(cursor=found.cursor, renew=found.renew, last=_outcome(found.last))
+    match found.what:
+        case Consider(run, plan, cohort):
+            message.consider.CopyFrom(pb.Consider(run=run, plan=plan, cohort=cohort))
+        case SendModel(run, model):
+            message.send_model.CopyFrom(pb.SendModel(run=run, model_sha256=bytes.fromhex(model)))
+        case Work() as work:
+            message.work.CopyFrom(_work(work))
+        case None:
+            message.idle.SetInParent()
+    return message
+
+
+def _work(work: Work) -> pb.Work:
+    return pb.Work(
+        attempt=types.Attempt(run=work.run, round=work.round, attempt=work.attempt),
+        kind=pb.Work.TRAIN if work.what == "train" else pb.Work.EVALUATE,
+        plan_sha256=bytes.fromhex(work.plan),
+        model_sha256=bytes.fromhex(work.model),
+        model_bytes=work.model_bytes,
+        spec=work.spec,
+        idle_seconds=work.idle_seconds,
+    )
+
+
+def _outcome(last: Outcome | None) -> pb.Outcome | None:
+    if last is None:
+        return None
+    return pb.Outcome(
+        run=last.run,
+        round=last.round,
+        state=last.state,
+        reason=last.reason,
+        counted=last.counted,
+        survivors=last.survivors,
+        model_sha256=bytes.fromhex(last.model or ""),
+    )

@@ -1,0 +1,71 @@
+"""The gRPC server: one port, mutual TLS, every service behind its guard."""
+
+import grpc
+
+from unisono.base.errors import BadConfiguration
+from unisono.server.runtime.acceptance import Acceptance
+from unisono.server.runtime.clients import Clients
+from unisono.server.runtime.coordinator import Coordinator
+from unisono.server.runtime.downloads import Downloads
+from unisono.server.runtime.enrolling import Enrolling
+from unisono.server.runtime.hall import Hall
+from unisono.server.runtime.library import Library
+from unisono.server.runtime.operators import Operators
+from unisono.server.runtime.uploads import Uploads
+from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc, transfer_pb2_grpc
+
+from .admin import AdminService
+from .enrolment import EnrolmentService
+from .guard import Guard
+from .rounds import RoundService
+from .tls import ServerCertificate
+from .transfer import TransferService
+
+PROTOCOLS = (1, 1)
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second coordinator on this port must fail, not share it
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # else clients get "too_many_pings"
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 3_600_000),
+)
+
+
+def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PROTOCOLS) -> grpc.aio.Server:
+    """Return the server with every service; not yet bound to a port."""
+    gate = hall.ledger
+    clients, admins = Guard(gate, "client"), Guard(gate, "admin")
+    anybody = Guard(gate, "client", "admin")
+    acceptance = Acceptance(hall)
+    uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=hall.config.max_concurrent_rpcs)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
+        EnrolmentService(Enrolling(hall), Guard(gate, "bootstrap"), anybody), server
+    )
+    round_pb2_grpc.add_RoundServiceServicer_to_server(
+        RoundService(hall, Clients(hall), clients, protocols), server
+    )
+    transfer_pb2_grpc.add_TransferServiceServicer_to_server(
+        TransferService(uploads, Downloads(hall.blobs, hall.workers), Library(hall), anybody), server
+    )
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(
+        AdminService(Operators(hall, coordinator, acceptance), admins, anybody), server
+    )
+    return server
+
+
+def bind(server: grpc.aio.Server, certificate: ServerCertificate, host: str, port: int) -> int:
+    """Bind to a port and return it.  Raises BadConfiguration if it is taken."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound: int = server.add_secure_port(address, certificate.credentials())
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise BadConfiguration(
+            f"cannot listen on {address}: the port is in use or not ours to take\n"
+            "  end the other program, or choose another port: unisono serve --port N"
+        )
+    return bound

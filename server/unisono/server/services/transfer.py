@@ -1,0 +1,89 @@
+"""Bytes in and out, on the wire."""
+
+from collections.abc import AsyncIterator
+
+from unisono.base.errors import BadMessage
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.server.runtime.downloads import Downloads
+from unisono.server.runtime.library import Library
+from unisono.server.runtime.uploads import Key, Uploads
+from unisono.wire.v1 import transfer_pb2 as pb
+from unisono.wire.v1 import transfer_pb2_grpc
+from unisono.wire.v1 import types_pb2 as types
+
+from .guard import Caller, Context, Guard
+
+PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
+
+
+class TransferService(transfer_pb2_grpc.TransferServiceServicer):
+    """Resumable both ways; the coordinator owns an upload's offset."""
+
+    def __init__(self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard) -> None:
+        self._uploads, self._downloads, self._library, self._guard = uploads, downloads, library, guard
+
+    async def Begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:  # noqa: N802
+        async def handle(caller: Caller) -> pb.BeginReply:
+            found = await self._uploads.begin(ClientName(caller.name), key_of(request.key, caller))
+            return pb.BeginReply(offset=found.offset, complete=found.complete)
+
+        return await self._guard.unary(context, handle)
+
+    async def Upload(  # noqa: N802
+        self, requests: AsyncIterator[types.Chunk], context: Context
+    ) -> pb.UploadReply:
+        async def handle(caller: Caller) -> pb.UploadReply:
+            first = await anext(aiter(requests), None)
+            if first is None or not first.HasField("key"):
+                raise BadMessage("the first message of an upload must say what it is (key)")
+            key = key_of(first.key, caller)
+            found = await self._uploads.receive(
+                ClientName(caller.name), key, _chunks(first, requests), caller.recheck
+            )
+            return pb.UploadReply(offset=found.offset, complete=found.complete)
+
+        return await self._guard.unary(context, handle)
+
+    async def Download(  # noqa: N802
+        self, request: pb.DownloadRequest, context: Context
+    ) -> AsyncIterator[types.Chunk]:
+        async def handle(caller: Caller) -> AsyncIterator[types.Chunk]:
+            digest = digest_of(request.sha256)
+            sent = await self._library.lend(caller.peer, digest)
+            async for offset, data in self._downloads.read(digest, request.offset):
+                sent(len(data))
+                yield types.Chunk(offset=offset, data=data)
+
+        async for chunk in self._guard.stream(context, handle):
+            yield chunk
+
+
+def key_of(key: types.UploadKey, caller: Caller) -> Key:
+    """Read what is being uploaded.  Only an operator's model belongs to no run yet."""
+    purpose = PURPOSES.get(key.purpose)
+    at = key.attempt
+    if purpose is None or (caller.peer.kind == "admin") != (purpose == "model" and not at.run):
+        raise BadMessage("this upload is neither an update of a client nor a model that was asked for")
+    return Key(
+        purpose="update" if purpose == "update" else "model",
+        run=RunId(at.run),
+        round=at.round,
+        attempt=at.attempt,
+        digest=digest_of(key.sha256),
+        bytes=key.bytes,
+    )
+
+
+def digest_of(sha256: bytes) -> Digest:
+    """Read a SHA-256.  Raises BadMessage."""
+    if len(sha256) != 32:
+        raise BadMessage(f"a SHA-256 of {len(sha256)} bytes")
+    return Digest(sha256.hex())
+
+
+async def _chunks(first: types.Chunk, rest: AsyncIterator[types.Chunk]) -> AsyncIterator[tuple[int, bytes]]:
+    data = first.data
+    if data:
+        yield first.offset, data
+    async for chunk in rest:
+        yield chunk.offset, chunk.data
