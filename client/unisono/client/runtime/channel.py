@@ -1,0 +1,113 @@
+"""The connection to the coordinator: mutual TLS, and calls that raise our errors (`client.admin` too)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+
+from unisono.base.clock import Clock
+from unisono.base.errors import BadConfiguration, BadCredentials
+from unisono.base.system_clock import SystemClock
+from unisono.identity import peer_of
+
+from .files import finish_swap
+from .halt import Halt, Halted
+from .status import error_of
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Channel = grpc.Channel
+
+OPTIONS: tuple[tuple[str, int], ...] = (  # measured: transport-and-operations, section 1.4
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it a frozen peer is noticed a minute late
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 30_000),
+    ("grpc.use_local_subchannel_pool", 1),  # a channel that is opened again tries at once
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What one side shows and trusts: PEM, in memory."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, folder: Path, stem: str) -> Self:
+        """Read `ca.pem`, `STEM.pem` and `STEM.key`.  Raises BadConfiguration if one is missing."""
+        finish_swap(folder, stem)
+        try:
+            parts = [(folder / name).read_bytes() for name in ("ca.pem", f"{stem}.pem", f"{stem}.key")]
+        except FileNotFoundError as error:
+            hint = (
+                "run unisono join first" if stem == "tls" else "is --dir the folder that unisono init made?"
+            )
+            raise BadConfiguration(f"{error.filename} does not exist\n  {hint}") from None
+        return cls(*parts)
+
+    def check(self, wall: float) -> None:
+        """Raise BadCredentials if the certificate has expired: a failed handshake could not say so."""
+        peer = peer_of(self.certificate)
+        if peer.not_after > wall:
+            return
+        when = datetime.fromtimestamp(peer.not_after, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise BadCredentials(f"the certificate of {peer.name} expired on {when}\n  {_way_out(peer.kind)}")
+
+
+def _way_out(kind: str) -> str:
+    match kind:
+        case "client":
+            return "ask the operator for a new token: unisono join with it keeps the name and the identity"
+        case "bootstrap":
+            return "ask the operator for a new token"
+        case _:
+            return "make a new one on the coordinator's machine: unisono init, on the same folder"
+
+
+def open_channel(credentials: Credentials, address: str, clock: Clock | None = None) -> grpc.Channel:
+    """Return a channel that shows `credentials` and trusts their CA only.  Connects with the first call.
+
+    Raises BadCredentials for an expired certificate.  The proxy of the environment (https_proxy) is honoured.
+    """
+    credentials.check((clock or SystemClock()).wall())
+    tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.certificate)
+    return grpc.secure_channel(address, tls, options=OPTIONS)
+
+
+def call(
+    method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
+    request: Request,
+    timeout: float,
+    address: str = "the coordinator",
+    halt: Halt | None = None,
+) -> Reply:
+    """Return the reply.  Raises our errors, and Halted as soon as `halt` is asked."""
+    future = method.future(request, timeout=timeout)
+    with translated(address, halt):
+        if halt is None:
+            return future.result()
+        with halt.cancelling(future.cancel):
+            return future.result()
+
+
+@contextmanager
+def translated(address: str, halt: Halt | None = None) -> Iterator[None]:
+    """Turn gRPC's errors into ours; a call that `halt` cancelled into Halted."""
+    try:
+        yield
+    except (grpc.RpcError, grpc.FutureCancelledError) as error:
+        if halt is not None:
+            halt.check()
+        if isinstance(error, grpc.RpcError):
+            raise error_of(error, address) from None
+        raise Halted("the call was cancelled") from None

@@ -1,0 +1,46 @@
+"""Fetching a model: resumed where it stopped, verified before anybody uses it."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from unisono.base.errors import BadMessage, Corrupt
+from unisono.base.ids import Digest
+
+from .cache import Cache
+
+Progress = Callable[[int, int], None]  # bytes so far, of how many
+
+
+class Source(Protocol):
+    """What downloads need of the connection."""
+
+    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes], None]) -> None:
+        """Give every chunk (offset, bytes) that comes to `take`.  Raises our errors."""
+        ...
+
+
+def fetch(source: Source, cache: Cache, digest: Digest, size: int, progress: Progress) -> None:
+    """Put a model of `size` bytes into the cache.  Raises our errors; what arrived stays for the next try.
+
+    A model that is not what was announced is fetched once more from the start, because a part on the disk
+    may have been damaged; if that is no better, the coordinator's is wrong and Corrupt is raised.
+    """
+    with suppress(Corrupt):
+        return _fetch(source, cache, digest, size, progress)
+    cache.remove(digest)
+    return _fetch(source, cache, digest, size, progress)
+
+
+def _fetch(source: Source, cache: Cache, digest: Digest, size: int, progress: Progress) -> None:
+    with cache.arriving(digest, size) as arriving:
+
+        def take(offset: int, data: bytes) -> None:
+            arriving.write(offset, data)
+            progress(arriving.offset, size)
+
+        if arriving.offset < size:
+            source.download(digest, arriving.offset, take)
+        if arriving.offset < size:
+            raise BadMessage(f"the model ended after {arriving.offset} of {size} bytes")
+        arriving.finish()

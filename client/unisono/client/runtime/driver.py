@@ -1,0 +1,318 @@
+"""The main loop of a client: do what the session's state says, give it what came of that, again.
+
+Safe to kill anywhere: the vault holds what must not be done twice, the coordinator repeats what is not done
+yet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from unisono.base.clock import Clock
+from unisono.base.errors import PeerFault, Refused, Unavailable, Unreachable
+from unisono.base.ids import Digest, RunId
+from unisono.client import session
+from unisono.client.config import Config
+from unisono.client.session import (
+    Active,
+    Answer,
+    Answering,
+    Attempt,
+    BackingOff,
+    Busy,
+    Declines,
+    Done,
+    Downloading,
+    Event,
+    Failed,
+    Fails,
+    Greeted,
+    Greeting,
+    Instructed,
+    LeaveAsked,
+    Leaving,
+    Left,
+    Lost,
+    Pace,
+    Polling,
+    Preparing,
+    Rejected,
+    Renewing,
+    SendingModel,
+    State,
+    Takes,
+    Trained,
+    Training,
+    Uploading,
+    Work,
+    advance,
+)
+
+from . import notices
+from .cache import Cache
+from .downloads import fetch
+from .halt import Halt, Halted
+from .knowledge import Knowledge
+from .link import Link, Outcome
+from .notices import Notice
+from .renewal import due, renew
+from .status import CoordinatorFault, HelloFirst
+from .trainer_process import Moved, TaskFailure
+from .training import Workbench
+from .uploads import Parcel, file_reader, send
+from .vault import Vault
+
+POLL_SECONDS = 25.0
+CLOCK_TOLERANCE = 300.0
+Show = Callable[[Notice], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a driver works with."""
+
+    folder: Path
+    config: Config
+    link: Link
+    vault: Vault
+    cache: Cache
+    knowledge: Knowledge
+    workbench: Workbench
+    clock: Clock
+    halt: Halt
+    share_log_tail: bool = False
+
+
+class Driver:
+    """Runs one session.  One thread."""
+
+    def __init__(self, parts: Parts, show: Show, random: Random) -> None:
+        self._p, self._show, self._random = parts, show, random
+        self._recipient, self._poll_seconds = b"", POLL_SECONDS
+        self._considered: session.Consider | None = None
+        self._outcome: Outcome | None = None
+        self._pace = Pace()
+        self._trouble = ""
+
+    def run(self) -> Left:
+        """Take part until asked to leave, or until nothing more can succeed."""
+        state: State = Greeting()
+        self._p.workbench.warm()
+        try:
+            while not isinstance(state, Left):
+                event = self._event_of(state)
+                state = advance(state, event, self._p.clock.ticks(), self._p.config.reconnect_seconds)
+        finally:
+            self._p.workbench.stop()
+            self._p.link.close()
+        return state
+
+    def _event_of(self, state: Active | BackingOff) -> Event:
+        """Do a state's work; every error becomes an event, except those that mean this process is broken."""
+        try:
+            return self._do(state)
+        except Halted:
+            return LeaveAsked()
+        except (Unreachable, CoordinatorFault) as error:
+            self._trouble = str(error)
+            return Lost(self._random.random())
+        except Unavailable as error:
+            self._trouble = str(error)
+            return Busy(error.retry_after, self._random.random())
+        except TaskFailure as failure:
+            return self._failed(state, failure)
+        except PeerFault as error:
+            self._show(notices.Refusal(error.code, str(error)))
+            return Rejected(error.code, str(error))
+        except Refused as error:
+            if error.code not in {"wrong_phase", "hello_first"}:
+                self._show(notices.Refusal(error.code, str(error)))
+            return session.Refused(error.code, str(error))
+
+    def _do(self, state: Active | BackingOff) -> Event:
+        match state:
+            case Greeting():
+                return self._greet()
+            case Polling(cursor=cursor):
+                return self._poll(cursor)
+            case Preparing(run=run):
+                return self._prepare(run)
+            case Answering(answer=answer):
+                return self._answer(answer)
+            case Downloading(work=work):
+                return self._download(work)
+            case Training(work=work):
+                return self._train(work)
+            case Uploading(work=work, update=update):
+                return self._upload(work, update)
+            case SendingModel(run=run, model=model):
+                return self._send_model(run, model)
+        return self._wait_or_end(state)
+
+    def _wait_or_end(self, state: Active | BackingOff) -> Event:
+        match state:
+            case Renewing():
+                not_after = renew(self._p.link, self._p.folder, self._p.clock.wall())
+                self._show(notices.Renewed(not_after))
+            case BackingOff(until=until):
+                seconds = max(0.0, until - self._p.clock.ticks())
+                if self._trouble:
+                    self._show(notices.CannotReach(self._trouble, seconds))
+                    self._trouble = ""
+                self._p.halt.wait(seconds)
+            case Leaving():
+                self._p.workbench.stop()
+                self._p.link.leaving()
+        return Done()
+
+    # the conversation
+
+    def _greet(self) -> Event:
+        link = self._p.link
+        link.open()
+        self._hello()
+        return Greeted()
+
+    def _hello(self) -> None:
+        """Say hello on the open connection, and learn whom to seal updates to."""
+        link, wall = self._p.link, self._p.clock.wall()
+        found = link.hello()
+        self._recipient = link.sealing_public(found, wall)
+        self._poll_seconds = min(POLL_SECONDS, found.long_poll_seconds or POLL_SECONDS)
+        self._show(notices.Connected(found.federation, found.name, found.online, found.enrolled))
+        if abs(found.wall - wall) > CLOCK_TOLERANCE:
+            self._show(notices.ClocksDiffer(found.wall - wall))
+
+    def _poll(self, cursor: int) -> Event:
+        told = self._p.link.poll(cursor, self._poll_seconds)
+        if told.outcome is not None and told.outcome != self._outcome:
+            self._outcome = told.outcome
+            self._over(told.outcome)
+        if isinstance(told.instruction, session.Consider):
+            self._considered = told.instruction
+        known = self._p.knowledge.of(told.instruction, self._recipient.hex())
+        wanted = told.renew or due(self._p.folder, self._p.clock.wall())
+        return Instructed(told.cursor, told.instruction, known, wanted)
+
+    def _over(self, outcome: Outcome) -> None:
+        """Tidy up after a round or a run."""
+        if outcome.state == "published":
+            self._p.vault.round_over(outcome.run, outcome.round)
+            self._show(notices.RoundOver(outcome.run, outcome.round, outcome.counted, outcome.survivors))
+        else:
+            self._p.vault.run_over(outcome.run)
+            self._show(notices.RunOver(outcome.run, outcome.state, outcome.reason))
+
+    def _answer(self, answer: Answer) -> Event:
+        match answer:
+            case Takes(run=run):
+                plan = self._p.workbench.announce(run, self._p.link)
+                self._show(notices.PlanAccepted(run, plan.task, plan.rounds.count, plan.protection.mode))
+            case Declines():
+                self._decline(answer)
+            case Fails(forget=forget):
+                if forget is not None:
+                    self._p.vault.forget(forget)
+                self._p.link.failed(answer)
+        return Done()
+
+    def _decline(self, answer: Declines) -> None:
+        asked = self._considered
+        if asked is not None and asked.run == answer.run:
+            objection = session.Objection(answer.code, answer.reason)
+            self._p.vault.decline(asked.run, asked.plan, asked.digest, objection)
+        self._show(notices.PlanDeclined(answer.run, answer.reason))
+        self._p.link.declined(answer)
+
+    # the work
+
+    def _prepare(self, run: RunId) -> Event:
+        """Make the model of the plan's seed, for a plan just considered or for one agreed to earlier."""
+        agreed, asked = self._p.vault.run(run), self._considered
+        if asked is not None and asked.run == run:
+            self._p.workbench.prepare(run, asked.plan, asked.digest)
+        elif agreed is not None:
+            self._p.workbench.prepare(run, agreed.plan, agreed.digest)
+        return Done()
+
+    def _download(self, work: Work) -> Event:
+        began = self._p.clock.ticks()
+        report = self._reporter(work.attempt, "downloading", "download")
+        fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report)
+        self._p.workbench.keep(work.attempt.run, work.model, work.model_bytes)
+        self._stepped(work, "download", work.model_bytes, began)
+        return Done()
+
+    def _train(self, work: Work) -> Event:
+        began = self._p.clock.ticks()
+        self._pace = Pace(began)
+
+        def moved(step: Moved) -> None:
+            self._moved(work.attempt, step.stage, "training", step.done, step.total)
+
+        update = self._p.workbench.train(work, self._recipient, moved)
+        self._stepped(work, "training" if work.what == "train" else "evaluation", 0, began)
+        return Trained(update)
+
+    def _upload(self, work: Work, update: session.Update) -> Event:
+        began = self._p.clock.ticks()
+        self._p.vault.release(update, "sealed")
+        parcel = Parcel("update", work.attempt, update.sha256, update.bytes)
+        report = self._shower(work.attempt, "upload")
+        send(self._p.link, parcel, file_reader(self._p.vault.updates / update.file), report)
+        self._stepped(work, "upload", update.bytes, began)
+        return Done()
+
+    def _send_model(self, run: RunId, model: Digest) -> Event:
+        size = self._p.cache.plain_bytes(model)
+        self._p.vault.model_leaves(run, model, size)
+        attempt = Attempt(run, 0, 0)
+        parcel = Parcel("model", attempt, model, size)
+        send(
+            self._p.link,
+            parcel,
+            lambda offset: self._p.cache.read(model, size, offset),
+            self._shower(attempt, "upload"),
+        )
+        return Done()
+
+    def _failed(self, state: State, failure: TaskFailure) -> Event:
+        """Word a failure: our text for the coordinator, everything for the site."""
+        attempt = state.work.attempt if isinstance(state, Training) else Attempt(RunId(""), 0, 0)
+        text, detail = str(failure), failure.detail
+        self._show(notices.WorkFailed(attempt.run, attempt.round, failure.failure, text, detail))
+        if isinstance(state, Training) and failure.failure == "bad_model":
+            self._p.cache.remove(state.work.model)
+        return Failed(failure.failure, f"{text}: {detail}" if self._p.share_log_tail and detail else text)
+
+    # progress
+
+    def _stepped(self, work: Work, what: notices.Step, size: int, began: float) -> None:
+        seconds = self._p.clock.ticks() - began
+        self._show(notices.Stepped(work.attempt.run, work.attempt.round, what, size, seconds))
+
+    def _shower(self, attempt: Attempt, what: notices.Moving) -> Callable[[int, int], None]:
+        """Return what shows a transfer.  An upload needs no report: the coordinator sees it."""
+        return lambda done, total: self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
+
+    def _reporter(self, attempt: Attempt, stage: str, what: notices.Moving) -> Callable[[int, int], None]:
+        self._pace = Pace(self._p.clock.ticks())
+        return lambda done, total: self._moved(attempt, what, stage, done, total)
+
+    def _moved(self, attempt: Attempt, what: notices.Moving, stage: str, done: int, total: int) -> None:
+        """Show progress, and report it at most once a second.
+
+        Raises WrongPhase if the attempt is over.  A coordinator that is away does not stop the work.
+        """
+        self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
+        now = self._p.clock.ticks()
+        if not self._pace.due(what, done, now):
+            return
+        self._pace = self._pace.told(what, done, now)
+        try:
+            self._p.link.progress(attempt, stage, done, total)
+        except HelloFirst:
+            self._hello()
+        except (Unavailable, CoordinatorFault) as error:
+            self._trouble = str(error)

@@ -1,0 +1,130 @@
+"""Joining a federation: the site's keys are made here and never leave; the token vouches for them once."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from unisono.base.clock import Clock
+from unisono.base.errors import BadConfiguration, BadCredentials
+from unisono.base.ids import ClientName
+from unisono.client.config import address as checked_address
+from unisono.crypto import SigningKey, TlsKey, system_entropy
+from unisono.identity import (
+    JoinToken,
+    check_issued,
+    check_key,
+    check_token,
+    peer_of,
+    request,
+    signer_of,
+    spoken,
+)
+from unisono.wire.v1 import enrolment_pb2, enrolment_pb2_grpc
+
+from .channel import Credentials, call, open_channel
+from .files import private_folder, swap_pair, write_private
+from .link import SOFTWARE, TIMEOUT
+from .vault import Identity, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a person wants to know after joining."""
+
+    federation: str
+    name: ClientName
+    coordinator: str
+    not_after: float  # wall, of the TLS certificate
+    fingerprint: str  # of the signing key, as it is read out on the phone
+    again: bool  # the site was a member before
+
+
+def enrol(folder: Path, address: str, token_text: str, clock: Clock) -> Enrolled:
+    """Join, or join again after an expiry: name and signing key then stay.
+
+    May be repeated after a lost reply: the keys are on the disk before they are certified, so the
+    coordinator sees the same request again.  Raises BadCredentials (which of: used, expired, altered, of
+    another federation), Unreachable.
+    """
+    token, address = JoinToken.decode(token_text), checked_address(address)
+    vault = Vault(private_folder(folder), clock)
+    try:
+        before = vault.identity()
+        known_ca = (folder / "ca.pem").read_bytes() if before else None
+        check_token(token, clock.wall(), known_ca)
+        if before is not None and token.name != before.name:
+            raise BadConfiguration(
+                f'{folder} belongs to {before.name}; the token is for "{token.name}"\n  use another --dir'
+            )
+        tls, signing = _pending_key(folder), _signing_key(folder)
+        reply = _ask(token, address, tls, signing, clock)
+        _check(reply, token, tls, signing, clock.wall())
+        fingerprint = signer_of(reply.signing_certificate, token.ca_pem, clock.wall()).fingerprint
+        _keep(folder, address, token, tls, reply)
+        vault.joined(Identity(reply.federation, ClientName(reply.name), reply.number), fingerprint)
+    finally:
+        vault.close()
+    not_after = peer_of(reply.tls_certificate).not_after
+    return Enrolled(
+        reply.federation, ClientName(reply.name), address, not_after, spoken(fingerprint), before is not None
+    )
+
+
+def _ask(
+    token: JoinToken, address: str, tls: TlsKey, signing: SigningKey, clock: Clock
+) -> enrolment_pb2.EnrolReply:
+    credentials = Credentials(token.ca_pem, token.certificate_pem, token.key.to_pem())
+    wanted = enrolment_pb2.EnrolRequest(tls_csr=request(tls), signing_csr=request(signing), software=SOFTWARE)
+    with open_channel(credentials, address, clock) as channel:
+        stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
+        return call(stub.Enrol, wanted, TIMEOUT, address)
+
+
+def _check(
+    reply: enrolment_pb2.EnrolReply, token: JoinToken, tls: TlsKey, signing: SigningKey, wall: float
+) -> None:
+    """Raise BadCredentials unless both certificates are ours, of this federation, and of one name."""
+    for certificate, key in ((reply.tls_certificate, tls), (reply.signing_certificate, signing)):
+        check_issued(certificate, token.ca_pem, wall)
+        check_key(key, certificate)
+    names = {
+        peer_of(reply.tls_certificate).name,
+        signer_of(reply.signing_certificate, token.ca_pem, wall).name,
+    }
+    if names != {reply.name}:
+        raise BadCredentials(f"the coordinator certified {', '.join(sorted(names))} and says {reply.name}")
+
+
+def _keep(folder: Path, address: str, token: JoinToken, tls: TlsKey, reply: enrolment_pb2.EnrolReply) -> None:
+    """Write everything; what marks the folder as joined comes last."""
+    if not (folder / "vault.key").exists():
+        write_private(folder / "vault.key", system_entropy(32))
+    write_private(folder / "ca.pem", token.ca_pem)
+    write_private(folder / "signing.pem", reply.signing_certificate)
+    swap_pair(folder, "tls", tls.to_pem(), reply.tls_certificate)
+    _write_address(folder / "client.toml", address)
+    (folder / "pending.key").unlink()
+
+
+def _pending_key(folder: Path) -> TlsKey:
+    """Return the TLS key of a join that has not been answered, or a new one."""
+    path = folder / "pending.key"
+    if not path.exists():
+        write_private(path, TlsKey.generate().to_pem())
+    return TlsKey.from_pem(path.read_bytes())
+
+
+def _signing_key(folder: Path) -> SigningKey:
+    """Return the site's identity: made once, kept for good."""
+    path = folder / "signing.key"
+    if not path.exists():
+        write_private(path, SigningKey.generate(system_entropy).to_bytes())
+    return SigningKey.from_bytes(path.read_bytes())
+
+
+def _write_address(path: Path, address: str) -> None:
+    """Set the one key that joining decides; a person's other lines stay as they are."""
+    line = f'coordinator = "{address}"\n'
+    old = path.read_text() if path.exists() else ""
+    text, found = re.subn(r"(?m)^coordinator\s*=.*\n?", line, old, count=1)
+    write_private(path, (text if found else line + old).encode())

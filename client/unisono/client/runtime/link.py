@@ -1,0 +1,284 @@
+"""The wire, and the only place that knows it: session values in, session values out.
+
+A `Link` may be opened again at any time (after a lost connection, with a renewed certificate); the driver
+says hello first on each connection.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from unisono.base.clock import Clock
+from unisono.base.errors import BadMessage, Refused
+from unisono.base.ids import ClientName, Digest, RunId, is_digest
+from unisono.client.session import (
+    Attempt,
+    Consider,
+    Declines,
+    Fails,
+    Idle,
+    Instruction,
+    SendModel,
+    What,
+    Work,
+)
+from unisono.crypto import sha256_hex
+from unisono.identity import sealing_public
+from unisono.wire.v1 import (
+    enrolment_pb2,
+    enrolment_pb2_grpc,
+    round_pb2,
+    round_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
+    types_pb2,
+)
+
+from .channel import Channel, Credentials, call, open_channel, translated
+from .halt import Halt, stall_guard
+from .uploads import Parcel, Place
+
+SOFTWARE = f"unisono/{version('unisono')}"
+TIMEOUT = 20.0  # seconds for a call that needs no waiting at the other side
+STALL = 60.0  # seconds without a byte in a transfer
+PROGRESS_TIMEOUT = 5.0
+_STAGES = {
+    "preparing": round_pb2.Progress.PREPARING,
+    "downloading": round_pb2.Progress.DOWNLOADING,
+    "training": round_pb2.Progress.TRAINING,
+    "uploading": round_pb2.Progress.UPLOADING,
+}
+_KINDS: dict[int, What] = {round_pb2.Work.TRAIN: "train", round_pb2.Work.EVALUATE: "evaluate"}
+_PURPOSES = {"update": types_pb2.UploadKey.UPDATE, "model": types_pb2.UploadKey.MODEL}
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this client says about itself in its hello."""
+
+    tasks: tuple[str, ...]
+    protections: tuple[str, ...]
+    strategies: tuple[str, ...]
+    protocol: tuple[int, int] = (1, 1)
+    codecs: tuple[str, ...] = ("lanes/1",)
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """What the coordinator answers to a hello."""
+
+    federation: str
+    name: ClientName
+    number: int
+    sealing_certificate: bytes
+    wall: float
+    online: int
+    enrolled: int
+    long_poll_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a round or a run ended, as far as this client is concerned."""
+
+    run: RunId
+    round: int
+    state: str
+    reason: str
+    counted: bool
+    survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to a poll."""
+
+    cursor: int
+    instruction: Instruction
+    outcome: Outcome | None
+    renew: bool
+
+
+class Link:
+    """One connection at a time.  Used by one thread; only `halt` may be asked from another."""
+
+    def __init__(
+        self,
+        credentials: Callable[[], Credentials],
+        address: str,
+        can: Capabilities,
+        clock: Clock,
+        halt: Halt,
+    ) -> None:
+        self._credentials, self.address, self._can = credentials, address, can
+        self._clock, self._halt = clock, halt
+        self._channel: Channel | None = None
+
+    def open(self) -> None:
+        """Connect anew, with the credentials as they are now.  Raises BadCredentials if they have expired."""
+        self.close()
+        self._channel = open_channel(self._credentials(), self.address, self._clock)
+        self._rounds = round_pb2_grpc.RoundServiceStub(self._channel)
+        self._transfer = transfer_pb2_grpc.TransferServiceStub(self._channel)
+        self._enrolment = enrolment_pb2_grpc.EnrolmentServiceStub(self._channel)
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def hello(self) -> Federation:
+        """Say who we are and what we can do.  Raises Refused if there is no common protocol version."""
+        low, high = self._can.protocol
+        request = round_pb2.HelloRequest(
+            software=SOFTWARE, protocol_min=low, protocol_max=high, tasks=self._can.tasks,
+            protections=self._can.protections, strategies=self._can.strategies, codecs=self._can.codecs,
+        )  # fmt: skip
+        reply = call(self._rounds.Hello, request, TIMEOUT, self.address, self._halt)
+        if not low <= reply.protocol <= high:
+            raise Refused(
+                f"no common version: {self.address} ({reply.software}) has protocol {reply.protocol}, "
+                f"this client ({SOFTWARE}) speaks {low} to {high}"
+            )
+        return Federation(
+            reply.federation, ClientName(reply.name), reply.number, reply.sealing_certificate, reply.wall,
+            reply.clients_online, reply.clients_enrolled, reply.long_poll_seconds,
+        )  # fmt: skip
+
+    def sealing_public(self, found: Federation, wall: float) -> bytes:
+        """Return the key that updates are sealed to, its certificate checked.  Raises BadCredentials."""
+        return sealing_public(found.sealing_certificate, self._credentials().ca, wall)
+
+    def poll(self, cursor: int, wait: float) -> Told:
+        """Ask what to do; the answer may take `wait` seconds."""
+        request = round_pb2.NextInstructionRequest(cursor=cursor, wait_seconds=wait)
+        reply = call(self._rounds.NextInstruction, request, wait + TIMEOUT, self.address, self._halt)
+        outcome = None
+        if reply.HasField("last"):
+            last = reply.last
+            outcome = Outcome(
+                RunId(last.run), last.round, last.state, last.reason, last.counted, last.survivors
+            )
+        return Told(reply.cursor, _instruction(reply), outcome, reply.renew)
+
+    def joined(self, run: RunId, manifest: bytes, model: Digest | None) -> None:
+        raw = bytes.fromhex(model) if model else b""
+        self._submit(joined=round_pb2.Joined(run=run, manifest=manifest, model_sha256=raw))
+
+    def declined(self, answer: Declines) -> None:
+        self._submit(
+            declined=round_pb2.Declined(run=answer.run, code=answer.code, reason=answer.reason[:2000])
+        )
+
+    def failed(self, answer: Fails) -> None:
+        self._submit(
+            task_failed=round_pb2.TaskFailed(
+                attempt=_attempt(answer.attempt), code=answer.code, text=answer.text[:2000]
+            )
+        )
+
+    def progress(self, attempt: Attempt, stage: str, done: int, total: int) -> None:
+        self._submit(
+            PROGRESS_TIMEOUT,
+            progress=round_pb2.Progress(
+                attempt=_attempt(attempt), stage=_STAGES[stage], done=done, total=total
+            ),
+        )
+
+    def leaving(self) -> None:
+        """Say goodbye; not ended by `halt`, which is why we leave."""
+        request = round_pb2.SubmitRequest(leaving=round_pb2.Leaving())
+        call(self._rounds.Submit, request, PROGRESS_TIMEOUT, self.address)
+
+    def renew(self, csr: bytes) -> bytes:
+        """Return a new TLS certificate for the key of `csr`."""
+        request = enrolment_pb2.RenewRequest(tls_csr=csr)
+        return call(self._enrolment.Renew, request, TIMEOUT, self.address, self._halt).tls_certificate
+
+    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes], None]) -> None:
+        request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
+        stream = self._transfer.Download(request)
+        with (
+            translated(self.address, self._halt),
+            self._halt.cancelling(stream.cancel),
+            stall_guard(stream.cancel, STALL) as moved,
+        ):
+            try:
+                for chunk in stream:
+                    moved()
+                    take(chunk.offset, chunk.data)  # .data once: each read copies
+            finally:
+                stream.cancel()
+
+    def begin(self, parcel: Parcel) -> Place:
+        request = transfer_pb2.BeginRequest(key=_key(parcel))
+        reply = call(self._transfer.Begin, request, TIMEOUT, self.address, self._halt)
+        return Place(reply.offset, reply.complete)
+
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
+        beats: list[Callable[[], None]] = []
+
+        def messages() -> Iterator[types_pb2.Chunk]:
+            key: types_pb2.UploadKey | None = _key(parcel)
+            for offset, data in chunks:
+                for beat in beats:
+                    beat()
+                yield types_pb2.Chunk(offset=offset, data=data, key=key)
+                key = None
+
+        future = self._transfer.Upload.future(messages())
+        with (
+            translated(self.address, self._halt),
+            self._halt.cancelling(future.cancel),
+            stall_guard(future.cancel, STALL) as beat,
+        ):
+            beats.append(beat)
+            reply = future.result()
+        return Place(reply.offset, reply.complete)
+
+    def _submit(self, timeout: float = TIMEOUT, **what: object) -> None:
+        request = round_pb2.SubmitRequest(**what)  # type: ignore[arg-type]
+        call(self._rounds.Submit, request, timeout, self.address, self._halt)
+
+
+def _attempt(attempt: Attempt) -> types_pb2.Attempt:
+    return types_pb2.Attempt(run=attempt.run, round=attempt.round, attempt=attempt.attempt)
+
+
+def _key(parcel: Parcel) -> types_pb2.UploadKey:
+    return types_pb2.UploadKey(
+        purpose=_PURPOSES[parcel.purpose],
+        attempt=_attempt(parcel.attempt),
+        sha256=bytes.fromhex(parcel.sha256),
+        bytes=parcel.bytes,
+    )
+
+
+def _digest(raw: bytes, what: str) -> Digest:
+    if not is_digest(raw.hex()):
+        raise BadMessage(f"the coordinator's {what} has {len(raw)} bytes, not the 32 of a SHA-256")
+    return Digest(raw.hex())
+
+
+def _instruction(reply: round_pb2.Instruction) -> Instruction:
+    match reply.WhichOneof("what"):
+        case "consider":
+            plan = reply.consider.plan
+            return Consider(RunId(reply.consider.run), plan, sha256_hex(plan), reply.consider.cohort)
+        case "send_model":
+            return SendModel(RunId(reply.send_model.run), _digest(reply.send_model.model_sha256, "model"))
+        case "work":
+            return _work(reply.work)
+    return Idle()
+
+
+def _work(work: round_pb2.Work) -> Work:
+    what = _KINDS.get(work.kind)
+    if what is None:
+        raise BadMessage(f"the coordinator asks for work of kind {work.kind}, which is not known here")
+    attempt = Attempt(RunId(work.attempt.run), work.attempt.round, work.attempt.attempt)
+    spec = work.spec
+    return Work(
+        attempt, what, _digest(work.plan_sha256, "plan"), _digest(work.model_sha256, "model"),
+        work.model_bytes, spec, sha256_hex(spec), work.idle_seconds,
+    )  # fmt: skip

@@ -1,0 +1,133 @@
+"""What a person at the site may want to know, as values: the screen words them, the log keeps them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Moving = Literal["download", "upload", "evaluating", "training", "writing"]
+Step = Literal["download", "upload", "training", "evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The coordinator knows us."""
+
+    federation: str
+    name: str
+    online: int
+    enrolled: int
+
+
+@dataclass(frozen=True, slots=True)
+class CannotReach:
+    """There is no connection; the next try is in `again_in` seconds."""
+
+    reason: str
+    again_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClocksDiffer:
+    """The machine's clock and the coordinator's are `seconds` apart."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAccepted:
+    """The site takes part in a run."""
+
+    run: str
+    task: str
+    rounds: int
+    protection: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDeclined:
+    """The site does not take part."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Work goes on: bytes of a transfer, or whatever unit the task counts in."""
+
+    run: str
+    round: int
+    what: Moving
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step of a round is done: bytes are 0 for training."""
+
+    run: str
+    round: int
+    what: Step
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """The task could not do its work.  `detail` stays at the site."""
+
+    run: str
+    round: int
+    code: str
+    text: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOver:
+    """A round is published; `survivors` updates are in its model, ours among them if `counted`."""
+
+    run: str
+    round: int
+    counted: bool
+    survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """A run has ended."""
+
+    run: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The TLS certificate is new, valid until `not_after` (wall)."""
+
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The coordinator did not accept something; work goes on."""
+
+    code: str
+    reason: str
+
+
+Notice = (
+    Connected
+    | CannotReach
+    | ClocksDiffer
+    | PlanAccepted
+    | PlanDeclined
+    | Moved
+    | Stepped
+    | WorkFailed
+    | RoundOver
+    | RunOver
+    | Renewed
+    | Refusal
+)

@@ -1,0 +1,97 @@
+"""Puts a client together from its folder: the parts, their keys, their order of closing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+from unisono import strategies
+from unisono.base.clock import Clock
+from unisono.base.errors import BadConfiguration
+from unisono.client.config import Config
+from unisono.client.policy import Policy
+from unisono.identity import peer_of
+
+from .cache import Cache
+from .channel import Credentials
+from .driver import Driver, Parts, Show
+from .files import folder_lock
+from .halt import Halt
+from .knowledge import Knowledge
+from .link import Capabilities, Link
+from .trainer_process import TrainerProcess
+from .training import Workbench
+from .vault import Vault
+
+PROTOCOL = (1, 1)
+PROTECTIONS = ("sealed",)  # what this version can do; the policy may allow more
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is outside of a client: who watches, the time, and the end."""
+
+    show: Show
+    clock: Clock
+    halt: Halt
+
+
+@contextmanager
+def opened(
+    folder: Path, config: Config, policy: Policy, world: World, protocol: tuple[int, int] = PROTOCOL
+) -> Iterator[Driver]:
+    """Yield a driver, ready to run.  Raises BadConfiguration if the folder has not joined, or is in use."""
+    clock, halt = world.clock, world.halt
+    key = vault_key(folder)
+    with folder_lock(folder):
+        vault = Vault(folder, clock)
+        try:
+            identity = vault.identity()
+            if identity is None:
+                raise not_joined(folder)
+            cache = Cache(folder / "cache", key)
+            trainer = TrainerProcess(folder / "trainer.log", config.trainer_idle_seconds, clock, halt)
+            can = Capabilities(
+                tasks=tuple(sorted(config.tasks)),
+                protections=tuple(mode for mode in PROTECTIONS if mode in policy.protections),
+                strategies=tuple(strategies.known()),
+                protocol=protocol,
+            )
+            parts = Parts(
+                folder=folder,
+                config=config,
+                link=Link(partial(Credentials.read, folder, "tls"), config.coordinator, can, clock, halt),
+                vault=vault,
+                cache=cache,
+                knowledge=Knowledge(config, policy, vault, cache, clock),
+                workbench=Workbench(config, vault, cache, trainer, key, config.number or identity.number),
+                clock=clock,
+                halt=halt,
+                share_log_tail=policy.share_log_tail,
+            )
+            yield Driver(parts, world.show, SystemRandom())
+        finally:
+            vault.close()
+
+
+def vault_key(folder: Path) -> bytes:
+    """Return the key of the files in cache/."""
+    try:
+        return (folder / "vault.key").read_bytes()
+    except FileNotFoundError:
+        raise not_joined(folder) from None
+
+
+def name_of(folder: Path) -> str:
+    """Return the site's name as its certificate has it."""
+    return peer_of(Credentials.read(folder, "tls").certificate).name
+
+
+def not_joined(folder: Path) -> BadConfiguration:
+    """Say what is missing and how to get it."""
+    return BadConfiguration(
+        f"{folder} has not joined a federation\n"
+        "  ask the operator for a token, then: unisono join HOST:PORT --token FILE --dir DIR"
+    )

@@ -1,0 +1,121 @@
+"""The site's half of the work: the trainer process, fed with plans and rounds; results go to the vault."""
+
+from collections.abc import Callable
+
+from unisono.base.errors import BadConfiguration, BadMessage
+from unisono.base.ids import ClientName, Digest, RunId, is_digest
+from unisono.client.config import Config
+from unisono.client.session import Update, Work
+from unisono.crypto import encode
+from unisono.plan import Plan, from_canonical
+
+from .cache import Cache
+from .link import Link
+from .trainer_process import Described, Finished, Moved, Opened, TaskFailure, TrainerProcess
+from .vault import Agreed, Vault
+
+KEPT_MODELS = 2  # of a run: the one being worked on, and the one before
+Progress = Callable[[Moved], None]
+
+
+class Workbench:
+    """Opens tasks, makes models, trains.  What it returns is on the disk and in the vault."""
+
+    def __init__(
+        self, config: Config, vault: Vault, cache: Cache, trainer: TrainerProcess, key: bytes, number: int
+    ) -> None:
+        self._config, self._vault, self._cache, self._trainer = config, vault, cache, trainer
+        self._key, self._number = key, number
+        self._opened: Digest | None = None
+
+    def warm(self) -> None:
+        """Start the trainer before it is needed."""
+        self._trainer.start()
+
+    def stop(self) -> None:
+        self._trainer.stop()
+
+    def prepare(self, run: RunId, plan_bytes: bytes, digest: Digest) -> None:
+        """Make the model of the plan's seed; write down that this site takes part.  Raises TaskFailure."""
+        plan = from_canonical(plan_bytes)
+        self._open(plan, plan_bytes, digest)
+        out = self._cache.path(Digest("describe.part"))
+        answer = self._trainer.ask({"do": "describe", "out": str(out)}, _unseen)
+        if not isinstance(answer, Described) or not is_digest(answer.model):
+            raise TaskFailure("task_error", "the training process broke its protocol")
+        model = Digest(answer.model)
+        out.replace(self._cache.path(model))
+        ours = plan.model.init == "clients"
+        self._vault.accept(Agreed(run, plan_bytes, digest, answer.manifest.encode(), model if ours else None))
+        self.keep(run, model, answer.bytes)
+
+    def announce(self, run: RunId, link: Link) -> Plan:
+        """Tell the coordinator that this site takes part, and with which model."""
+        agreed = self._vault.run(run)
+        if agreed is None or agreed.manifest is None:
+            raise BadMessage(f"this site has not prepared {run}")
+        link.joined(run, agreed.manifest, agreed.model)
+        return from_canonical(agreed.plan)
+
+    def train(self, work: Work, recipient: bytes, progress: Progress) -> Update:
+        """Do a round's work; return the finished update.  Raises TaskFailure."""
+        run, agreed = work.attempt.run, self._vault.run(work.attempt.run)
+        if agreed is None:
+            raise BadMessage(f"this site has not joined {run}")
+        self._open(from_canonical(agreed.plan), agreed.plan, agreed.digest)
+        file = f"{run}-{work.attempt.round}-{work.model[:16]}-{work.spec_digest[:16]}.update"
+        context = encode("update", run, work.attempt.round, self._name, work.model, work.spec_digest)
+        request = {
+            "do": "work",
+            "what": work.what,
+            "run": run,
+            "round": work.attempt.round,
+            "attempt": work.attempt.attempt,
+            "model": str(self._cache.path(work.model)),
+            "model_sha256": work.model,
+            "spec": work.spec.decode(),
+            "out": str(self._vault.updates / file),
+            "seal": {"public": recipient.hex(), "context": context.hex()},
+            "state_in": None,
+            "state_out": None,
+        }
+        answer = self._trainer.ask(request, progress)
+        if not isinstance(answer, Finished) or not is_digest(answer.sha256):
+            raise TaskFailure("task_error", "the training process broke its protocol")
+        update = Update(work.key, file, Digest(answer.sha256), answer.bytes)
+        self._vault.finish(update, recipient.hex())
+        return update
+
+    def keep(self, run: RunId, model: Digest, size: int) -> None:
+        """Note that a model is in use, and drop those that have not been for longest."""
+        self._vault.model_used(run, model, size)
+        self._cache.sweep(self._vault.strike_off(run, KEPT_MODELS, self._config.cache_bytes))
+
+    @property
+    def _name(self) -> ClientName:
+        identity = self._vault.identity()
+        if identity is None:
+            raise BadConfiguration("this folder has not joined a federation\n  run unisono join first")
+        return identity.name
+
+    def _open(self, plan: Plan, plan_bytes: bytes, digest: Digest) -> None:
+        """Open the plan's task, unless it is open."""
+        if self._opened == digest and self._trainer.alive:
+            return
+        self._opened = None
+        request = {
+            "do": "open",
+            "task": self._config.tasks[plan.task],
+            "site": {"name": self._name, "number": self._number, "data": self._config.data or None},
+            "plan": plan_bytes.decode(),
+            "device": self._config.device,
+            "threads": self._config.threads,
+            "key": self._key.hex(),
+        }
+        if not isinstance(self._trainer.ask(request, _unseen), Opened):
+            raise TaskFailure("task_error", "the training process broke its protocol")
+        self._opened = digest
+
+
+def _unseen(moved: Moved) -> None:
+    """Take progress of what nobody waits for in numbers."""

@@ -1,0 +1,257 @@
+"""What a site must not forget: who it is, what it agreed to, which updates are finished, what left it.
+
+SQLite in WAL mode with synchronous = FULL: when a method returns, what it says is on the disk.  Files lie
+beside it; their rows are written after them and deleted before them, so a row always means a whole file.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from unisono.base.clock import Clock
+from unisono.base.errors import BadConfiguration
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.client.session import Objection, Update, UpdateKey
+
+from . import ledger
+from .files import private_folder
+
+VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE identity (
+        one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, name TEXT NOT NULL,
+        number INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE runs (
+        run TEXT PRIMARY KEY, plan BLOB NOT NULL, plan_sha256 TEXT NOT NULL, manifest BLOB,
+        model_sha256 TEXT, objection TEXT
+    ) STRICT""",
+    """CREATE TABLE updates (
+        run TEXT NOT NULL, round INTEGER NOT NULL, model TEXT NOT NULL, spec TEXT NOT NULL,
+        recipient TEXT NOT NULL,
+        file TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('finished', 'released', 'over')),
+        PRIMARY KEY (run, round, model, spec, recipient)
+    ) STRICT""",
+    """CREATE TABLE models (
+        sha256 TEXT PRIMARY KEY, run TEXT NOT NULL, bytes INTEGER NOT NULL, used INTEGER NOT NULL
+    ) STRICT""",
+    ledger.SCHEMA,
+)
+_KEY = "run = ? AND round = ? AND model = ? AND spec = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this site is."""
+
+    federation: str
+    name: ClientName
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A run that this site has looked at.  `model` is that of the plan's seed, None if it was not made."""
+
+    run: RunId
+    plan: bytes
+    digest: Digest
+    manifest: bytes | None
+    model: Digest | None
+
+
+class Vault:
+    """One file, one writer (the folder's lock holds others off)."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.folder, self._clock = folder, clock
+        self.updates = private_folder(folder / "updates")
+        path = folder / "state.db"
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False
+        )  # one thread at a time
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._migrate()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found == VERSION:
+            return
+        if found:
+            raise BadConfiguration(
+                f"{self.folder / 'state.db'} has schema {found}; this version of Unisono knows {VERSION}"
+            )
+        with self._transaction() as db:
+            for statement in _SCHEMA:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _note(self, kind: str, **detail: str | int) -> None:
+        ledger.append(self._db, self._clock.wall(), kind, detail)
+
+    def audit(self) -> tuple[ledger.Line, ...]:
+        """Return this site's audit log, its chain checked.  Raises Corrupt."""
+        return tuple(ledger.lines(self._db))
+
+    # who we are
+
+    def identity(self) -> Identity | None:
+        row = self._db.execute("SELECT federation, name, number FROM identity").fetchone()
+        return Identity(row[0], ClientName(row[1]), row[2]) if row else None
+
+    def joined(self, identity: Identity, key: str) -> None:
+        """Write down an enrolment; `key` is the fingerprint of the signing key."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO identity VALUES (1, ?, ?, ?)",
+                (identity.federation, identity.name, identity.number),
+            )
+            self._note("joined", federation=identity.federation, name=identity.name, key=key)
+
+    # what we agreed to
+
+    def run(self, run: RunId) -> Agreed | None:
+        """Return a run that was accepted."""
+        row = self._db.execute(
+            "SELECT run, plan, plan_sha256, manifest, model_sha256 FROM runs "
+            "WHERE run = ? AND objection IS NULL",
+            (run,),
+        ).fetchone()
+        return Agreed(*row) if row else None
+
+    def accept(self, agreed: Agreed) -> None:
+        """Write down, before saying so, that this site takes part; again with what was then prepared."""
+        with self._transaction() as db:
+            known = self.run(agreed.run)
+            db.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, NULL)",
+                (agreed.run, agreed.plan, agreed.digest, agreed.manifest, agreed.model),
+            )
+            if known is None or known.digest != agreed.digest:
+                self._note("accepted", run=agreed.run, plan=agreed.digest)
+
+    def decline(self, run: RunId, plan: bytes, digest: Digest, objection: Objection) -> None:
+        """Write down that this site does not take part; the same again adds nothing."""
+        text = f"{objection.code}: {objection.reason}"
+        with self._transaction() as db:
+            row = db.execute("SELECT plan_sha256, objection FROM runs WHERE run = ?", (run,)).fetchone()
+            if row == (digest, text):
+                return
+            db.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, NULL, NULL, ?)", (run, plan, digest, text)
+            )
+            self._note("declined", run=run, plan=digest, reason=text)
+
+    # what we made
+
+    def update(self, key: UpdateKey, recipient: str) -> Update | None:
+        """Return the finished update, sealed to `recipient` (public key, hex), if its file is here, whole."""
+        row = self._db.execute(
+            f"SELECT file, sha256, bytes FROM updates WHERE {_KEY} AND recipient = ? AND state != 'over'",  # noqa: S608
+            (*_columns(key), recipient),
+        ).fetchone()
+        if row is None:
+            return None
+        path = self.updates / row[0]
+        return Update(key, *row) if path.exists() and path.stat().st_size == row[2] else None
+
+    def finish(self, update: Update, recipient: str) -> None:
+        """Write down that an update's file is whole and durable."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished')",
+                (*_columns(update.key), recipient, update.file, update.sha256, update.bytes),
+            )
+
+    def release(self, update: Update, protection: str) -> None:
+        """Write down, before the first byte leaves, that this update leaves the site."""
+        key = update.key
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE updates SET state = 'released' WHERE sha256 = ? AND state = 'finished'",
+                (update.sha256,),
+            ).rowcount
+            if changed:
+                self._note(
+                    "released", run=key.run, round=key.round, model=key.model, sha256=update.sha256,
+                    bytes=update.bytes, protection=protection,
+                )  # fmt: skip
+
+    def model_leaves(self, run: RunId, model: Digest, size: int) -> None:
+        """Write down that the initial model, made from the plan's seed alone, leaves the site."""
+        with self._transaction():
+            self._note("model_sent", run=run, sha256=model, bytes=size, protection="tls")
+
+    def forget(self, key: UpdateKey) -> None:
+        """Drop an update that the coordinator found to be bad, so that it is made again."""
+        self._drop(f"{_KEY}", _columns(key))
+
+    def round_over(self, run: RunId, round_: int) -> None:
+        """Drop the files of a run's updates up to this round; that they left stays in the log."""
+        self._drop("run = ? AND round <= ?", (run, round_))
+
+    def run_over(self, run: RunId) -> None:
+        """Drop the files of all of a run's updates."""
+        self._drop("run = ?", (run,))
+
+    def _drop(self, condition: str, values: tuple[str | int, ...]) -> None:
+        with self._transaction() as db:
+            rows = db.execute(
+                f"UPDATE updates SET state = 'over' WHERE {condition} AND state != 'over' RETURNING file",  # noqa: S608
+                values,
+            ).fetchall()
+        for (file,) in rows:
+            with suppress(FileNotFoundError):
+                (self.updates / file).unlink()
+
+    # which models the cache holds
+
+    def model_used(self, run: RunId, model: Digest, size: int) -> None:
+        """Note the use of a cached model.  The order of uses decides what is dropped first."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO models "
+                "VALUES (?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM models))",
+                (model, run, size),
+            )
+
+    def strike_off(self, run: RunId, keep: int, most_bytes: int) -> tuple[Digest, ...]:
+        """Strike off models, return those that stay: the last `keep` of `run`, of other runs the newest.
+
+        At most `most_bytes` in all, but the newest always stays.
+        """
+        rows = self._db.execute("SELECT sha256, run, bytes FROM models ORDER BY used DESC").fetchall()
+        gone, stay, kept, total = list[Digest](), list[Digest](), 0, 0
+        for place, (digest, owner, size) in enumerate(rows):
+            kept += owner == run
+            if (owner == run and kept > keep) or (place and total + size > most_bytes):
+                gone.append(digest)
+            else:
+                stay.append(digest)
+                total += size
+        with self._transaction() as db:
+            db.executemany("DELETE FROM models WHERE sha256 = ?", [(digest,) for digest in gone])
+        return tuple(stay)
+
+
+def _columns(key: UpdateKey) -> tuple[str, int, str, str]:
+    return key.run, key.round, key.model, key.spec
