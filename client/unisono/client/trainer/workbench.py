@@ -52,15 +52,16 @@ class Workbench:
         self._wanted = device
         self.device = "cpu"
         self.loops: OwnLoops = NoLoops()
+        self._had_torch = prepare(threads)
 
     def make(self) -> Held:
         """Make the model from the plan's seed.  Raises Failed."""
-        had_torch = self._with_torch()
         with user_code():
             made = self._made()
-            if not had_torch and self._with_torch():  # model() was the first to import it: not yet seeded
-                made = self._made()
-            if not isinstance(made, dict) and self._with_torch():
+            if prepare(self._threads) and not self._had_torch:
+                self._had_torch = True
+                made = self._made()  # the first model() was what imported torch, so it was not seeded
+            if self._had_torch and not isinstance(made, dict):
                 self._use_torch()
             return hold(made, self.device)
 
@@ -94,19 +95,21 @@ class Workbench:
         seeding.seed_all(seeding.derive(self.plan.seed, "model"))
         return self.task.model()
 
-    def _with_torch(self) -> bool:
-        if "torch" not in sys.modules:
-            return False
-        from .torch_loops import prepare  # noqa: PLC0415
-
-        prepare(self._threads)
-        return True
-
     def _use_torch(self) -> None:
         from .torch_loops import TorchLoops, best_device  # noqa: PLC0415
 
         self.device = best_device() if self._wanted == "auto" else self._wanted
         self.loops = TorchLoops(self.task.site.name, self._most)
+
+
+def prepare(threads: int) -> bool:
+    """Make torch repeatable if the task has loaded it; tell whether it has."""
+    if "torch" not in sys.modules:
+        return False
+    from . import torch_loops  # noqa: PLC0415
+
+    torch_loops.prepare(threads)
+    return True
 
 
 def unseen(done: int, total: int) -> None:
