@@ -16,7 +16,7 @@ from .acceptance import Acceptance
 from .coordinator import Coordinator
 from .hall import Hall
 from .presence import Session
-from .views import status_of
+from .views import ended_status, status_of
 
 Document = Mapping[str, object]
 WATCH_PAUSE = 0.2  # seconds between two documents of a watched run
@@ -164,7 +164,7 @@ class Operators:
         lineage = self._hall.runs.get(run)
         if lineage is not None:
             return status_of(self._hall, lineage)
-        return {"stage": "ended", "phase": "", "sentence": document["reason"], "clients": []}
+        return ended_status(document)
 
 
 def _client(row: Client, session: Session | None) -> Document:

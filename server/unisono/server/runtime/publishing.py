@@ -84,15 +84,15 @@ class Publisher:
         path = self._hall.spool.path(run, effect.round, effect.attempt, client, digest)
         return Sealed(client, digest, path, context)
 
-    async def _prune(self, run: RunId, keep: frozenset[Digest]) -> None:
+    async def _prune(self, run: RunId, upto: int, keep: frozenset[Digest]) -> None:
         """Delete this run's blobs but those to keep, newer ones, and those that another run needs."""
         lineage = self._hall.runs.get(run)
         if lineage is not None:
             now = lineage.run
             keep |= {digest for _, digest in now.state} | ({now.model} if now.model else set())
-        for digest in await self._hall.workers.database(self._hall.store.prunable, run, keep):
+        for digest in await self._hall.workers.database(self._hall.store.prunable, run, upto, keep):
             await self._hall.workers.file(self._hall.blobs.delete, digest)
-        await self._hall.workers.database(self._hall.store.pruned, run, keep, self._hall.clock.wall())
+        await self._hall.workers.database(self._hall.store.pruned, run, upto, keep, self._hall.clock.wall())
 
 
 @dataclass(slots=True)

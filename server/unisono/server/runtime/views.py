@@ -15,6 +15,7 @@ from unisono.server.rounds import (
     expects,
     waiting_sentence,
 )
+from unisono.server.store import Document
 
 from .hall import Hall
 from .lineage import Lineage
@@ -65,6 +66,25 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
         clients=[_row(hall, client, state, silence) for client, state in sorted(_states(run).items())],
         seconds=round(now - run.began, 3),
         task=plan.task,
+    )
+
+
+def ended_status(document: Document) -> Status:
+    """Return the status of a run that is over, from its rows."""
+    rounds = document["rounds"]
+    done = rounds if isinstance(rounds, list) else []
+    started, ended = document["started"], document["ended"]
+    return Status(
+        stage="ended",
+        phase="",
+        what="",
+        round=len(done),
+        rounds=int(str(document["round_count"])),
+        attempt=0,
+        sentence=str(document["reason"]),
+        clients=[],
+        seconds=round(ended - started, 3) if isinstance(started, float) and isinstance(ended, float) else 0.0,
+        task=str(document["task"]),
     )
 
 

@@ -20,6 +20,7 @@ _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
 def show(connection: sa.Connection, run: RunId) -> Document:
     """Return the document of `run show ID --json`.  No protection hides who took part: clients are named."""
     row = _run(connection, run)
+    plan = json.loads(row.plan)
     rounds = connection.execute(
         sa.select(_ROUNDS)
         .where(_ROUNDS.c.run == run, _ROUNDS.c.published_wall.is_not(None))
@@ -30,13 +31,15 @@ def show(connection: sa.Connection, run: RunId) -> Document:
         "state": row.state,
         "reason": row.reason,
         "plan_sha256": row.plan_sha256,
-        "protection": json.loads(row.plan)["protection"]["mode"],
+        "protection": plan["protection"]["mode"],
         "rounds": [_round(round_) for round_ in rounds],
         "privacy": {},
         "model_sha256": row.model_sha256,
         "task": row.task,
         "started": row.created_wall,
         "updated": row.updated_wall,
+        "ended": row.ended_wall,
+        "round_count": plan["rounds"]["count"],
     }
 
 
@@ -57,6 +60,8 @@ def models(connection: sa.Connection, run: RunId) -> Document:
     """Return the document of `model list`: the models that exist, by the round that made them."""
     found = _run(connection, run)
     machine = decode(found.machine)
+    table = schema.manifests
+    size = connection.scalar(sa.select(table.c.model_bytes).where(table.c.sha256 == found.manifest))
     best = machine.best[0] if machine.best is not None else None
     mine = sa.and_(_ROUNDS.c.run == _MODELS.c.run, _ROUNDS.c.round == _MODELS.c.round)
     rows = connection.execute(
@@ -69,7 +74,7 @@ def models(connection: sa.Connection, run: RunId) -> Document:
         {
             "round": row.round,
             "sha256": row.sha256,
-            "bytes": row.bytes,
+            "bytes": size,
             "best": row.round == best,
             "last": row.round == machine.round,
             "metrics": json.loads(row.metrics or "{}"),

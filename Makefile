@@ -1,0 +1,58 @@
+# Everything a person or CI runs.  `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# On Linux a bare `torch` is several GB of CUDA; TORCH_INDEX=URL takes the CPU build from there.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check slow bench protos clean
+
+help: ## Show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.user ## Make .venv with unisono and what the demo needs
+$(VENV)/.user: pyproject.toml
+	@printf '  installing into .venv ...\n'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)' 2>&1 | grep -v '^WARNING' || true
+	@$(PIP) -e '.[demo]' 2>&1 | grep -v '^WARNING' || true
+	@$(BIN)/python -c 'import unisono.cli, torch, sklearn'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	@$(PIP) -e '.[demo,dev]' 2>&1 | grep -v '^WARNING' || true
+	@$(BIN)/python -c 'import pytest, hypothesis, mypy, ruff, importlinter'
+	@touch $@
+
+demo: $(VENV)/.user ## A whole federation on this machine, with real data, in under a minute
+	@$(BIN)/unisono demo
+
+test: $(VENV)/.dev ## All tests but the long ones
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+check: $(VENV)/.dev ## Lint, types, import rules, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/.dev ## The long suites
+	$(BIN)/python -m pytest -q -m slow
+
+bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
+	$(BIN)/python benchmarks/rounds.py --table
+
+# The generator's packages hold protobuf below 7, so they get an environment of their own.
+.venv-protos/.ready: pyproject.toml
+	@test -x .venv-protos/bin/python || $(PYTHON) -m venv .venv-protos
+	@.venv-protos/bin/python -m pip install --quiet 'grpcio-tools==1.74.0' 'mypy-protobuf==5.1.0' 'setuptools<81'
+	@touch $@
+
+protos: .venv-protos/.ready ## Generate unisono.wire from protos/ (CHECK=1 only compares)
+	.venv-protos/bin/python protos/generate.py $(if $(CHECK),--check)
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .venv-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
