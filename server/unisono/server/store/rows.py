@@ -27,13 +27,12 @@ class Rows:
     connection: sa.Connection
     run: RunId
     wall: float
-    manifest: Digest | None
 
     def fact(self, fact: Fact) -> None:
         """Write what a fact tells; some only stand in the run itself and in the audit log."""
         match fact:
             case ModelKept(round_, model):
-                self._model(round_, "", model, self._model_bytes())
+                self._model(round_, "", model)
             case AttemptFailed(round_, attempt, reason):
                 self._failed(round_, attempt, reason)
             case RoundPublished():
@@ -50,7 +49,7 @@ class Rows:
                 self._update(event)
             case Aggregated():
                 for name, digest in event.state:
-                    self._model(event.round, name, digest, None)
+                    self._model(event.round, name, digest)
             case _:
                 pass
 
@@ -89,20 +88,15 @@ class Rows:
         if values:
             self.connection.execute(table.update().where(*where).values(**values))
 
-    def _model(self, round_: int, vector: str, digest: Digest, size: int | None) -> None:
+    def _model(self, round_: int, vector: str, digest: Digest) -> None:
         table = schema.models
         where = (table.c.run == self.run, table.c.round == round_, table.c.vector == vector)
         self.connection.execute(table.delete().where(*where))
         self.connection.execute(
             table.insert().values(
-                run=self.run, round=round_, vector=vector, sha256=digest, bytes=size, created_wall=self.wall
+                run=self.run, round=round_, vector=vector, sha256=digest, created_wall=self.wall
             )
         )
-
-    def _model_bytes(self) -> int | None:
-        table = schema.manifests
-        query = sa.select(table.c.model_bytes).where(table.c.sha256 == self.manifest)
-        return self.connection.scalar(query)
 
     def _update(self, event: Uploaded) -> None:
         """Write an update's row.  A repeat after a lost reply finds it there."""

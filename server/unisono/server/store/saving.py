@@ -12,7 +12,6 @@ from unisono.server.rounds import (
     Ended,
     Event,
     Fact,
-    Prune,
     Run,
     Waiting,
     decode,
@@ -59,13 +58,11 @@ def save(connection: sa.Connection, run: RunId, change: Change) -> tuple[int, ..
     first = connection.scalar(sa.select(_RUNS.c.next_effect).where(_RUNS.c.id == run))
     if first is None:
         raise NotFound(f"there is no run {run}")
-    rows = Rows(connection, run, change.wall, change.run.manifest)
+    rows = Rows(connection, run, change.wall)
     _strike_off(connection, run, change.done)
     numbers = tuple(range(first, first + len(change.effects)))
     for number, effect in zip(numbers, change.effects, strict=True):
-        connection.execute(
-            _EFFECTS.insert().values(run=run, seq=number, round=change.run.round, body=encode_effect(effect))
-        )
+        connection.execute(_EFFECTS.insert().values(run=run, seq=number, body=encode_effect(effect)))
     for event in change.events:
         rows.event(event)
     for fact in change.facts:
@@ -98,20 +95,21 @@ def active(connection: sa.Connection) -> tuple[RunId, ...]:
     return tuple(RunId(run) for run in connection.scalars(query))
 
 
-def prunable(connection: sa.Connection, run: RunId, keep: Collection[Digest]) -> tuple[Digest, ...]:
-    """Return the files that an ordered Prune with this `keep` frees, and no other run needs."""
+def prunable(
+    connection: sa.Connection, run: RunId, upto: int, keep: Collection[Digest]
+) -> tuple[Digest, ...]:
+    """Return the run's files up to a round that neither `keep` nor a later round nor another run needs."""
     mine, other = schema.models, schema.models.alias()
-    upto = _ordered_in(connection, run, keep)
     elsewhere = sa.or_(other.c.run != run, other.c.round > upto)
     wanted = sa.exists().where(other.c.sha256 == mine.c.sha256, other.c.deleted_wall.is_(None), elsewhere)
     query = sa.select(mine.c.sha256).distinct().where(*_freed(run, upto, keep), ~wanted)
     return tuple(Digest(digest) for digest in connection.scalars(query.order_by(mine.c.sha256)))
 
 
-def pruned(connection: sa.Connection, run: RunId, keep: Collection[Digest], wall: float) -> None:
-    """Note that the run has given up what `prunable` looked at, files that another run still needs too."""
-    freed = _freed(run, _ordered_in(connection, run, keep), keep)
-    connection.execute(schema.models.update().where(*freed).values(deleted_wall=wall))
+def pruned(connection: sa.Connection, run: RunId, upto: int, keep: Collection[Digest], wall: float) -> None:
+    """Note that the run has given up what `prunable` looked at, files that others still need too."""
+    freed = schema.models.update().where(*_freed(run, upto, keep))
+    connection.execute(freed.values(deleted_wall=wall))
 
 
 def put_manifest(connection: sa.Connection, sha256: Digest, body: bytes) -> None:
@@ -129,16 +127,6 @@ def manifest(connection: sa.Connection, sha256: Digest) -> bytes:
     if body is None:
         raise NotFound(f"there is no manifest with digest {sha256}")
     return body
-
-
-def _ordered_in(connection: sa.Connection, run: RunId, keep: Collection[Digest]) -> int:
-    """Return the round in which a Prune that is still to do was ordered, -1 if none was.
-
-    A later round may be over before the order is carried out: its files are not in `keep` and must stay.
-    """
-    query = sa.select(_EFFECTS.c.round, _EFFECTS.c.body).where(_EFFECTS.c.run == run)
-    found = ((row.round, decode_effect(row.body)) for row in connection.execute(query))
-    return max((r for r, e in found if isinstance(e, Prune) and set(e.keep) == set(keep)), default=-1)
 
 
 def _freed(run: RunId, upto: int, keep: Collection[Digest]) -> tuple[sa.ColumnElement[bool], ...]:

@@ -136,7 +136,6 @@ effects = sa.Table(
     metadata,
     _of_run(),
     _number("seq"),
-    sa.Column("round", sa.Integer, nullable=False),  # the latest model's when it was ordered
     _text("body"),
 )
 
@@ -165,7 +164,6 @@ models = sa.Table(
     _number("round"),
     _key("vector"),  # empty: the model itself; else the name of a vector of the strategy's state
     sa.Column("sha256", sa.Text, nullable=False, index=True),
-    sa.Column("bytes", sa.BigInteger, nullable=True),
     _wall("created_wall"),
     _perhaps("deleted_wall"),
 )

@@ -84,15 +84,15 @@ class Store:
 
     # Files: which of them somebody needs
 
-    def prunable(self, run: RunId, keep: Collection[Digest]) -> tuple[Digest, ...]:
-        """Return the files, models and vectors, that an ordered Prune(keep) frees and no other run needs."""
+    def prunable(self, run: RunId, upto: int, keep: Collection[Digest]) -> tuple[Digest, ...]:
+        """Return the files, models and vectors, that Prune(upto, keep) frees and no other run needs."""
         with self._database.read() as connection:
-            return saving.prunable(connection, run, keep)
+            return saving.prunable(connection, run, upto, keep)
 
-    def pruned(self, run: RunId, keep: Collection[Digest], wall: float) -> None:
+    def pruned(self, run: RunId, upto: int, keep: Collection[Digest], wall: float) -> None:
         """Note that they are deleted."""
         with self._database.write() as connection:
-            saving.pruned(connection, run, keep, wall)
+            saving.pruned(connection, run, upto, keep, wall)
 
     def owned(self) -> frozenset[Digest]:
         """Return the digests of all files that some run needs."""
