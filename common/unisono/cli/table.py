@@ -41,6 +41,9 @@ _RUNS, _MODELS, _MEMBERS = (
 _PLANS, _TASKS = "unisono.client.admin.plan_commands", "unisono.client.admin.task_commands"
 
 TABLE: tuple[Entry, ...] = (
+    Entry(
+        "demo", "See it all at once: a federation on this machine.", "unisono.demo.commands:demo", ONE_MACHINE
+    ),
     Entry("version", "Print the version.", "unisono.cli.app:version", ONE_MACHINE),
     Entry("init", "Make a federation: its CA and its folders.", "unisono.server.commands:init", FEDERATION),
     Entry("serve", "Run the coordinator.", "unisono.server.commands:serve", FEDERATION),

@@ -57,7 +57,7 @@ def connect(directory: Path, roles: tuple[Role, ...] = ("admin",)) -> Iterator["
     with open_channel(mine, identity.coordinator, clock) as channel:
         if identity.role == "admin":  # a client's belongs to its own process, which renews it
             _renew(identity, channel, clock.wall())
-        yield AdminClient(identity.coordinator, channel)
+        yield AdminClient(identity, channel)
 
 
 def _renew(identity: Identity, channel: grpc.Channel, now: float) -> None:
@@ -81,8 +81,8 @@ def _renew(identity: Identity, channel: grpc.Channel, now: float) -> None:
 class AdminClient:
     """What may be asked of the coordinator.  Raises our errors: Unreachable when there is no connection."""
 
-    def __init__(self, coordinator: str, channel: grpc.Channel) -> None:
-        self.coordinator = coordinator
+    def __init__(self, identity: Identity, channel: grpc.Channel) -> None:
+        self.coordinator, self.role = identity.coordinator, identity.role
         self._admin, self._transfer = AdminServiceStub(channel), TransferServiceStub(channel)
 
     def start_run(
@@ -109,7 +109,7 @@ class AdminClient:
                 yield _answer(reply, documents.Run)
 
     def list_runs(self) -> Answer[documents.Runs]:
-        """Return all runs, newest last."""
+        """Return all runs, the newest first."""
         return self._ask(self._admin.ListRuns, admin_pb2.ListRequest(), documents.Runs)
 
     def list_models(self, run: str) -> Answer[documents.Models]:

@@ -39,7 +39,7 @@ class Status(Document):
     round: int = 0
     rounds: int = 0
     attempt: int = 0
-    sentence: str = ""
+    sentence: str | None = None
     clients: tuple[ClientStatus, ...] = ()
     seconds: float = 0.0
     task: str = ""
@@ -54,10 +54,11 @@ class Event(Document):
     event: str
     client: str | None = None
     round: int | None = None
+    seq: int | None = None  # of the audit line
 
     @property
     def details(self) -> dict[str, JsonValue]:
-        """The keys beside the four that every event may have."""
+        """The keys beside those that every event may have."""
         return dict(self.model_extra or {})
 
 
@@ -66,13 +67,18 @@ class Round(Document):
 
     round: int
     attempts: int = 1
-    cohort: int | None = None
-    survivors: int | None = None
+    cohort: int | tuple[str, ...] | None = None  # how many, or who, as far as the protection shows it
+    survivors: int | tuple[str, ...] | None = None
     seconds: float | None = None
     metrics: Mapping[str, float] | None = None
     bytes_in: int | None = None
     bytes_out: int | None = None
     model_sha256: str | None = None
+
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        """How many took part, and how many of them counted."""
+        return _size(self.cohort), _size(self.survivors)
 
 
 class Run(Document):
@@ -202,6 +208,10 @@ class Health(Document):
     disk_free_bytes: int | None = None
     certificate_not_after: float | None = None
     problems: tuple[str, ...] = ()
+
+
+def _size(who: int | tuple[str, ...] | None) -> int | None:
+    return len(who) if isinstance(who, tuple) else who
 
 
 D = TypeVar("D", bound=Document)

@@ -23,7 +23,7 @@ class EventLines:
     def take(self, run: Run, now: float) -> list[str]:
         """Return the lines that `run` adds; `now`, wall seconds, dates what has no time of its own."""
         lines = [event_line(run, event) for event in run.events if self._is_new(event)]
-        sentence = run.status.sentence if run.status else ""
+        sentence = (run.status.sentence or "") if run.status else ""
         skeleton = _LEFT.sub("", sentence)  # "41 s left" alone is no news
         if skeleton and skeleton != self._sentence and not run.ended:
             lines.append(
@@ -35,7 +35,7 @@ class EventLines:
         return lines
 
     def _is_new(self, event: Event) -> bool:
-        key = event.model_dump_json()
+        key = event.model_dump_json() if event.seq is None else str(event.seq)
         fresh = key not in self._seen
         self._seen.add(key)
         return fresh

@@ -157,9 +157,10 @@ def _client_row(client: "Client", now: float) -> tuple[object, ...]:
 
 def _health_words(health: "Health", address: str) -> str:
     free = f", {show_bytes(health.disk_free_bytes)} disk free" if health.disk_free_bytes is not None else ""
+    until = health.certificate_not_after
     lines = [
         f'{address} is {health.status}: federation "{health.federation}", {health.software}',
         f"  {health.clients_online} of {health.clients_enrolled} clients online, "
-        f"{health.runs_active} active runs{free}, certificate until {day(health.certificate_not_after)}",
+        f"{health.runs_active} active runs{free}" + (f", certificate until {day(until)}" if until else ""),
     ]
     return "\n".join([*lines, *(f"  attention: {problem}" for problem in health.problems)])

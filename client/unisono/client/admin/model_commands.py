@@ -64,7 +64,9 @@ def pull(
         )
     with connect(directory, ("admin", "client")) as coordinator:
         models = coordinator.list_models(run).value
-        model, shown = choose(models, number), coordinator.show_run(models.run).value
+        model = choose(models, number)
+        operator = coordinator.role == "admin"  # runs are shown to operators only
+        shown = coordinator.show_run(models.run).value if operator else None
         with bar(f"pulling {output.name}", model.bytes) as moved:
             receive(coordinator, model.sha256, output, moved)
     beside = output.with_suffix(".md")

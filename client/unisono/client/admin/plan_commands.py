@@ -121,18 +121,10 @@ def _sizes(
 def _sizes_of(file: Path) -> "Sizes":
     from unisono.plan.forecast import Sizes
 
-    from .transfers import entries_of
+    from .transfers import PlainModel
 
-    entries = entries_of(file)
-    travelling = sum(_count(entry.shape) for entry in entries if entry.travels)
-    return Sizes(travelling, file.stat().st_size)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    model = PlainModel.of(file)
+    return Sizes(model.travelling, model.size)
 
 
 def _forecast(plan: "Plan", known: Known, rate: float) -> "Forecast":

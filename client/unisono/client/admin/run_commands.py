@@ -34,7 +34,7 @@ def start(
     directory: Dir = Path(),
     as_json: Json = False,
 ) -> int:
-    """Start a run of a plan.  A model named by [model] init is uploaded first."""
+    """Start a run of a plan.  A first model that the plan names is uploaded before."""
     from unisono.plan import canonical, digest
 
     from .connection import connect
@@ -61,7 +61,7 @@ def start(
 
 
 def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
-    """List the runs, newest last."""
+    """List the runs, the newest first."""
     from .connection import connect
 
     with connect(directory) as coordinator:
@@ -101,7 +101,7 @@ def show(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> None:
     if answer.value.ended:
         print(closing(answer.value))
     elif answer.value.status is not None:
-        print(f"  {answer.value.status.sentence}")
+        print(f"  {answer.value.status.sentence or ''}".rstrip())
 
 
 def watch(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> int:
@@ -152,7 +152,8 @@ def rounds_table(run: "Run") -> str:
 def _round_row(one: "Round", names: list[str]) -> tuple[object, ...]:
     metrics = one.metrics or {}
     values = (f"{metrics[name]:.4g}" if name in metrics else "-" for name in names)
-    survivors = f"{one.survivors} of {one.cohort}" if one.cohort is not None else "-"
+    cohort, counted = one.sizes
+    survivors = f"{counted} of {cohort}" if cohort is not None else "-"
     seconds = show_seconds(one.seconds) if one.seconds is not None else "-"
     sizes = (show_bytes(b) if b is not None else "-" for b in (one.bytes_in, one.bytes_out))
     return (one.round, *values, survivors, one.attempts, seconds, *sizes, short(one.model_sha256))
@@ -163,12 +164,10 @@ def _first_model(coordinator: "AdminClient", plan: Path, wanted: "Plan") -> "Dig
     if wanted.model.init == "clients":
         return None
     from .progress import bar
-    from .transfers import entries_of, send
+    from .transfers import PlainModel, send
 
-    file = plan.parent / wanted.model.init
-    entries_of(file)  # refused here, before a byte of it travels
-    size = file.stat().st_size
-    with bar(f"uploading {file.name}", size) as moved:
-        sha256 = send(coordinator, file, moved)
-    note(f"{file.name}: {show_bytes(size)} uploaded, sha256 {short(sha256)}")
+    model = PlainModel.of(plan.parent / wanted.model.init)  # refused here, before a byte of it travels
+    with bar(f"uploading {model.file.name}", model.size) as moved:
+        sha256 = send(coordinator, model, moved)
+    note(f"{model.file.name}: {show_bytes(model.size)} uploaded, sha256 {short(sha256)}")
     return sha256

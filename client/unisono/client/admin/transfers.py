@@ -7,14 +7,14 @@ A broken connection is tried again as long as tries bring something; `_IDLE_TRIE
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, Self
 
 from unisono.base.errors import BadConfiguration, Corrupt, PeerFault, Unavailable
 from unisono.base.ids import Digest
 from unisono.crypto.digest import Sha256
-from unisono.tensors import Entry
-from unisono.tensors.header import header_length, parse_header
+from unisono.tensors import Entry, Manifest, Reader, plain
 
 from .progress import Moved
 
@@ -32,42 +32,77 @@ class Transfers(Protocol):
     def download(self, sha256: Digest, offset: int) -> Iterator[tuple[int, bytes]]: ...
 
 
-def entries_of(file: Path) -> tuple[Entry, ...]:
-    """Return the tensors that a safetensors file's header names.  Raises BadConfiguration."""
-    try:
-        with file.open("rb") as opened:
-            first = opened.read(8)
-            return parse_header(first + opened.read(header_length(first) - 8), file.stat().st_size)
-    except OSError as error:
-        raise BadConfiguration(f"{file}: {error.strerror}\n  [model] init of the plan names it") from error
-    except PeerFault as error:
-        raise BadConfiguration(f"{file}: not a model that can be used: {error}") from error
+@dataclass(frozen=True, slots=True)
+class PlainModel:
+    """A safetensors file of the operator as it travels: metadata dropped, tensors in file order.
+
+    A model's digest is that of its plain file, whoever wrote the file that it came from.
+    """
+
+    file: Path
+    entries: tuple[Entry, ...]
+    size: int
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """Read the header.  Raises BadConfiguration."""
+        try:
+            with file.open("rb") as opened:
+                entries, _ = plain(_reader(opened), file.stat().st_size)
+        except OSError as error:
+            raise BadConfiguration(
+                f"{file}: {error.strerror}\n  [model] init of the plan names it"
+            ) from error
+        except PeerFault as error:
+            raise BadConfiguration(f"{file}: not a model that can be used: {error}") from error
+        manifest = Manifest(entries)
+        return cls(file, entries, manifest.file_bytes)
+
+    @property
+    def travelling(self) -> int:
+        """The coordinates that clients will send deltas of."""
+        return Manifest(self.entries).length
+
+    def slices(self, offset: int = 0) -> Iterator[bytes]:
+        """Yield the plain bytes from `offset` on, at most 1 MiB at a time."""
+        with self.file.open("rb") as opened:
+            _, slices = plain(_reader(opened), self.file.stat().st_size)
+            for data in slices:
+                if offset < len(data):
+                    yield data[offset:]
+                offset = max(0, offset - len(data))
+
+    def digest(self) -> Digest:
+        """Return the SHA-256 of the plain bytes."""
+        sha256 = Sha256()
+        for data in self.slices():
+            sha256.update(data)
+        return sha256.hexdigest()
 
 
-def digest_of(file: Path) -> Digest:
-    """Return the SHA-256 of a file, read in chunks."""
-    sha256 = Sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+def _reader(opened: BinaryIO) -> Reader:
+    def read(offset: int, length: int) -> bytes:
+        opened.seek(offset)
+        return opened.read(length)
+
+    return read
 
 
-def send(connection: Transfers, file: Path, moved: Moved, sleep: Sleep = time.sleep) -> Digest:
-    """Upload a model file and return its digest once the coordinator has it durably."""
-    size, sha256 = file.stat().st_size, digest_of(file)
+def send(connection: Transfers, model: PlainModel, moved: Moved, sleep: Sleep = time.sleep) -> Digest:
+    """Upload a model and return its digest once the coordinator has it durably."""
+    size, sha256 = model.size, model.digest()
     patience = _Patience(sleep)
     while True:
         try:
             offset, complete = connection.begin(sha256, size)
             patience.at(offset)
             if not complete:
-                offset, complete = connection.upload(sha256, size, offset, _chunks(file, offset, moved))
+                chunks = _told(model.slices(offset), offset, moved)
+                offset, complete = connection.upload(sha256, size, offset, chunks)
         except Unavailable as error:
             patience.fail(error)
             continue
         if complete:
-            moved(size)
             return sha256
         patience.fail(
             Unavailable(f"the coordinator has {offset} of {size} bytes and stopped", retry_after=1.0)
@@ -120,12 +155,11 @@ class _Patience:
         self._sleep(min(max(error.retry_after, 0.2 * 2**self._tries), 10.0))
 
 
-def _chunks(file: Path, offset: int, moved: Moved) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        opened.seek(offset)
-        while data := opened.read(CHUNK):
-            yield data
-            moved(opened.tell())
+def _told(slices: Iterator[bytes], offset: int, moved: Moved) -> Iterator[bytes]:
+    for data in slices:
+        yield data
+        offset += len(data)
+        moved(offset)
 
 
 def _resume(part: Path) -> Sha256:

@@ -20,7 +20,11 @@ def view(run: Run) -> RenderableType:
     """Draw a run."""
     parts: list[RenderableType] = [head(run)]
     if run.status is not None and not run.ended:
-        parts += [_steps(run.status), _clients(run.status), Text(f"  {run.status.sentence}", style="bold")]
+        parts += [
+            _steps(run.status),
+            _clients(run.status),
+            Text(f"  {run.status.sentence or ''}", style="bold"),
+        ]
     return Group(*parts)
 
 

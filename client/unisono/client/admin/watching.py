@@ -63,8 +63,10 @@ def documents(
             for answer in coordinator.watch_run(name):
                 name, heard, ended = answer.value.id, clock.ticks(), answer.value.ended
                 yield answer
-            if not ended and heard is None:
+            if heard is None:
                 return
+            if not ended:
+                sleep(_PAUSE)
         except Unavailable as error:
             if heard is None or clock.ticks() - heard > _PATIENCE:
                 raise
