@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest
 from unisono.crypto import encode, sha256_hex
+from unisono.crypto.labels import AUDIT
 from unisono.server.rounds import Event, Fact, Tick
 
 from . import schema
 from .canonical import canonical
 
 START = Digest("0" * 64)  # stands before the first line
-_LABEL = "unisono/audit/1"
 _TABLE = schema.audit
 
 
@@ -104,4 +104,4 @@ def _line(row: sa.Row[Any]) -> Line:
 
 def _hash(previous: Digest, seq: int, wall: float, entry: Entry) -> Digest:
     told = (entry.kind, entry.run, entry.subject, entry.body)
-    return sha256_hex(encode(_LABEL, previous, seq, repr(float(wall)), *told))
+    return sha256_hex(encode(AUDIT, previous, seq, repr(float(wall)), *told))
