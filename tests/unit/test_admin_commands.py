@@ -55,6 +55,7 @@ class State:
     renewals: int = 0
     health: str = "ok"
     run_state: str = "finished"
+    reason: str | None = None
     served: bytes = MODEL
     cut: int = 0  # break a download after so many chunks, once
     offsets: list[int] = field(default_factory=list)
@@ -64,7 +65,7 @@ class State:
         status = {"stage": "in_round", "phase": "collecting", "round": 2, "rounds": 3, "sentence": "waits"}
         return {
             "id": "r-0007", "state": state or self.run_state, "protection": "sealed", "privacy": {},
-            "reason": "too few" if self.run_state == "failed" else None, "plan_sha256": "ab" * 32,
+            "reason": self.reason, "plan_sha256": "ab" * 32,
             "rounds": [round_of(1), round_of(2)], "model_sha256": sha256_hex(MODEL), "task": "readmission",
             "started": NOW, "status": status,
         }  # fmt: skip
@@ -415,11 +416,14 @@ def test_runs_are_listed_shown_and_stopped(desk: Desk) -> None:
     assert "r-0007 finished: 2 rounds in 0.5 s   loss 0.5  accuracy 0.9" in out
     assert desk.json("run", "show", "r-0007") == desk.state.run()
     assert desk.run("run", "show", "r-0008") == (1, "", "there is no run r-0008\n")
-    assert "go on from its last model" in desk.run("run", "stop", "r-0007")[1]
+    desk.state.reason = "stopped by someone in round 3"
+    code, out, _ = desk.run("run", "stop", "r-0007")
+    assert (code, out.splitlines()[0]) == (0, "r-0007 stopped by someone in round 3")
+    assert "--from r-0007" in out
 
 
 def test_a_failed_run_is_exit_code_one_with_its_reason(desk: Desk) -> None:
-    desk.state.run_state = "failed"
+    desk.state.run_state, desk.state.reason = "failed", "too few"
     code, out, err = desk.run("run", "watch")
     assert code == 1
     assert "phase=collecting event=uploaded client=hospital-a" in out

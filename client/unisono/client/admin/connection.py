@@ -94,9 +94,9 @@ class AdminClient:
         )
         return self._ask(self._admin.StartRun, request, documents.Started)
 
-    def stop_run(self, run: str) -> Mapping[str, object]:
-        """Stop a run after the round that is under way can no longer be had."""
-        return _raw(self._call(self._admin.StopRun, admin_pb2.RunRequest(run=run)))
+    def stop_run(self, run: str) -> Answer[documents.Run]:
+        """Stop a run now; a run that has ended stays as it is.  Return it."""
+        return self._ask(self._admin.StopRun, admin_pb2.RunRequest(run=run), documents.Run)
 
     def show_run(self, run: str) -> Answer[documents.Run]:
         """Return a run with all its rounds; "" is the latest."""

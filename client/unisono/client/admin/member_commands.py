@@ -159,7 +159,7 @@ def _health_words(health: "Health", address: str) -> str:
     free = f", {show_bytes(health.disk_free_bytes)} disk free" if health.disk_free_bytes is not None else ""
     until = health.certificate_not_after
     lines = [
-        f'{address} is {health.status}: federation "{health.federation}", {health.software}',
+        f'{address} is {health.status}: federation "{health.federation}", version {health.software}',
         f"  {health.clients_online} of {health.clients_enrolled} clients online, "
         f"{health.runs_active} active runs{free}" + (f", certificate until {day(until)}" if until else ""),
     ]

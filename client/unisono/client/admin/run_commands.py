@@ -123,13 +123,14 @@ def stop(
 ) -> None:
     """Stop a run.  Its models stay; another run can go on from its last one."""
     from .connection import connect
+    from .view import closing
 
     with connect(directory) as coordinator:
-        raw = coordinator.stop_run(run)
+        answer = coordinator.stop_run(run)
     if as_json:
-        print_json(raw)
+        print_json(answer.raw)
     else:
-        print(f"{run} is stopped; go on from its last model: unisono run start PLAN --from {run}")
+        print(closing(answer.value) if answer.value.ended else f"{run} stops")
 
 
 def read_plan(file: Path) -> "Plan":

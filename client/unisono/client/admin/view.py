@@ -122,11 +122,17 @@ def closing(run: Run) -> str:
                 f"  next: unisono model pull {run.id} -o model.safetensors"
             )
         case _:
-            said = "failed" if run.state == "failed" else "was stopped"
+            said = _why(run)
             kept = (
                 f"\n  the model of round {run.rounds[-1].round} is safe: unisono model pull {run.id}"
                 f"\n  go on from there: unisono run start PLAN --from {run.id}"
                 if run.rounds
                 else ""
             )
-            return f"{run.id} {said}: {run.reason or 'no reason given'}{kept}"
+            return f"{run.id} {said}{kept}"
+
+
+def _why(run: Run) -> str:
+    """Say how it ended and why; a reason that says itself that the run was stopped needs no repeating."""
+    reason = run.reason or "no reason given"
+    return reason if reason.startswith(run.state) else f"{run.state}: {reason}"
