@@ -39,7 +39,7 @@ class _Standing:
 
 
 class Ledger:
-    """The members of a federation.  May be used from any thread."""
+    """The members of a federation.  Any thread may ask; changes are made by one, the database's."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
