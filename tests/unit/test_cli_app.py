@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,18 +82,15 @@ def test_every_error_class_of_ours_has_a_code() -> None:
 
 def test_help_is_fast_and_imports_no_part() -> None:
     script = (
-        "import sys, time; t = time.perf_counter()\n"
-        "from unisono.cli import main; code = main(['--help'])\n"
-        "print(time.perf_counter() - t, file=sys.stderr)\n"
+        "import sys, time; from unisono.cli import main; code = main(['--help'])\n"
+        "print(time.process_time(), file=sys.stderr)\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
-    began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)  # noqa: S603
-    took = time.perf_counter() - began
     seconds, heavy = done.stderr.splitlines()
     assert (done.returncode, heavy) == (0, "[]")
     assert "plan" in done.stdout
-    assert float(seconds) < 1.2, f"alone it is 0.2 s; this machine may be busy (whole process {took:.2f} s)"
+    assert float(seconds) < 0.8  # of the processor; 0.25 where this was written, torch alone would cost more
 
 
 def test_every_target_of_the_table_is_a_string_into_a_part() -> None:
