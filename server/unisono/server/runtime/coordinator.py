@@ -42,6 +42,7 @@ class Coordinator:
 
     async def open(self) -> None:
         """Go on with every run that had not ended."""
+        await self._sweep()
         for run in await self._hall.workers.database(self._hall.store.active):
             await self.start(run)
         self._heart = asyncio.create_task(self._beat())
@@ -70,6 +71,17 @@ class Coordinator:
         for client in self._hall.offering(lineage):
             await driver.handle(Offered(client))
         self._hall.ring(lineage)
+
+    async def _sweep(self) -> None:
+        """Delete what a crash left between a file and the row that says who needs it."""
+        database, file = self._hall.workers.database, self._hall.workers.file
+        needed = await database(self._hall.store.owned)
+        for digest in await file(self._hall.blobs.digests) - needed:
+            await file(self._hall.blobs.delete, digest)
+        active = await database(self._hall.store.active)
+        for run in await file(self._hall.spool.runs):
+            if run not in active:
+                await file(self._hall.spool.forget_run, run)
 
     async def act(self, run: RunId, effect: Effect) -> Event | None:
         """Carry out an effect of a driver."""

@@ -39,8 +39,8 @@ class Publisher:
             case Forget(round_, attempt):
                 await self._hall.workers.sum(self._hall.sums.drop_until, run, round_, attempt)
                 await self._hall.workers.file(self._hall.spool.forget, run, round_, attempt)
-            case Prune(keep=keep):
-                await self._prune(run, frozenset(keep))
+            case Prune(round_, keep):
+                await self._prune(run, round_, frozenset(keep))
         return None
 
     async def _aggregate(self, lineage: Lineage, effect: Aggregate) -> Event:

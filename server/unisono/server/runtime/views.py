@@ -15,7 +15,6 @@ from unisono.server.rounds import (
     expects,
     waiting_sentence,
 )
-from unisono.server.store import Document
 
 from .hall import Hall
 from .lineage import Lineage
@@ -69,7 +68,7 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
     )
 
 
-def ended_status(document: Document) -> Status:
+def ended_status(document: Mapping[str, object]) -> Status:
     """Return the status of a run that is over, from its rows."""
     rounds = document["rounds"]
     done = rounds if isinstance(rounds, list) else []
