@@ -64,6 +64,7 @@ from .uploads import Parcel, file_reader, send
 from .vault import Vault
 
 POLL_SECONDS = 25.0
+FAULT_SECONDS = 2.0  # before a coordinator that broke down is asked again
 CLOCK_TOLERANCE = 300.0
 Show = Callable[[Notice], None]
 
@@ -114,9 +115,12 @@ class Driver:
             return self._do(state)
         except Halted:
             return LeaveAsked()
-        except (Unreachable, CoordinatorFault) as error:
+        except Unreachable as error:
             self._trouble = str(error)
             return Lost(self._random.random())
+        except CoordinatorFault as error:
+            self._trouble = str(error)
+            return Lost(self._random.random(), at_least=FAULT_SECONDS)
         except Unavailable as error:
             self._trouble = str(error)
             return Busy(error.retry_after, self._random.random())

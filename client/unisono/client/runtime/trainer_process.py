@@ -137,23 +137,25 @@ class TrainerProcess:
         """
         self.start()
         try:
-            self._send(request)
-            while True:
-                line = self._line()
-                if line.failed is not None:
-                    raise TaskFailure(line.failed.code, line.failed.text, line.failed.detail)
-                if line.progress is not None:
-                    progress(line.progress)
-                answer = line.opened or line.described or line.done
-                if answer is not None:
-                    return answer
-        except TaskFailure as failure:
-            if failure.failure in {"no_progress", "killed", "out_of_memory"} or not self.alive:
-                self.stop()
-            raise
+            answer = self._answer(request, progress)
         except BaseException:
-            self.stop()  # it is in the middle of something that nobody waits for
+            self.stop()  # it is gone, or in the middle of something that nobody waits for
             raise
+        if isinstance(answer, Broken):
+            if answer.code == "out_of_memory":
+                self.stop()  # a fresh process has its memory back
+            raise TaskFailure(answer.code, answer.text, answer.detail)
+        return answer
+
+    def _answer(self, request: Mapping[str, object], progress: Progress) -> Answer | Broken:
+        self._send(request)
+        while True:
+            line = self._line()
+            if line.progress is not None:
+                progress(line.progress)
+            answer = line.opened or line.described or line.done or line.failed
+            if answer is not None:
+                return answer
 
     def _send(self, request: Mapping[str, object]) -> None:
         child = self._child
@@ -171,7 +173,7 @@ class TrainerProcess:
         while (end := self._unread.find(b"\n")) < 0:
             if len(self._unread) > MAX_LINE:
                 raise TaskFailure(
-                    "task_error", "the training process broke its protocol", "a line without end"
+                    "trainer_fault", "the training process broke its protocol", "a line without end"
                 )
             self._unread += self._read(deadline)
         raw = bytes(self._unread[:end])
@@ -180,7 +182,7 @@ class TrainerProcess:
             return _Line.model_validate_json(raw)
         except ValidationError:
             raise TaskFailure(
-                "task_error", "the training process broke its protocol", repr(raw[:200])
+                "trainer_fault", "the training process broke its protocol", repr(raw[:200])
             ) from None
 
     def _read(self, deadline: float) -> bytes:

@@ -42,7 +42,7 @@ class Workbench:
         out = self._cache.path(Digest("describe.part"))
         answer = self._trainer.ask({"do": "describe", "out": str(out)}, _unseen)
         if not isinstance(answer, Described) or not is_digest(answer.model):
-            raise TaskFailure("task_error", "the training process broke its protocol")
+            raise TaskFailure("trainer_fault", "the training process broke its protocol")
         model = Digest(answer.model)
         out.replace(self._cache.path(model))
         ours = plan.model.init == "clients"
@@ -81,7 +81,7 @@ class Workbench:
         }
         answer = self._trainer.ask(request, progress)
         if not isinstance(answer, Finished) or not is_digest(answer.sha256):
-            raise TaskFailure("task_error", "the training process broke its protocol")
+            raise TaskFailure("trainer_fault", "the training process broke its protocol")
         update = Update(work.key, file, Digest(answer.sha256), answer.bytes)
         self._vault.finish(update, recipient.hex())
         return update
@@ -113,7 +113,7 @@ class Workbench:
             "key": self._key.hex(),
         }
         if not isinstance(self._trainer.ask(request, _unseen), Opened):
-            raise TaskFailure("task_error", "the training process broke its protocol")
+            raise TaskFailure("trainer_fault", "the training process broke its protocol")
         self._opened = digest
 
 

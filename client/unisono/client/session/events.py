@@ -68,9 +68,10 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """There is no connection, or the coordinator broke down over the call."""
+    """There is no connection, or the coordinator broke down over the call (then `at_least` seconds pass)."""
 
     roll: float
+    at_least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

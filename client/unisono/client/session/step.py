@@ -127,8 +127,10 @@ def _back_off(state: Active, event: Lost | Busy, now: float, longest: float) -> 
             return BackingOff(
                 now + delay(tries, roll, longest=longest, at_least=seconds), _again(state, tries)
             )
-        case Lost(roll=roll):
-            return BackingOff(now + delay(tries, roll, longest=longest), Greeting(tries + 1))
+        case Lost(roll=roll, at_least=seconds):
+            return BackingOff(
+                now + delay(tries, roll, longest=longest, at_least=seconds), Greeting(tries + 1)
+            )
 
 
 def _again(state: Active, tries: int) -> Active:
