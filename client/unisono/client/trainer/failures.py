@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from unisono.base.errors import BadConfiguration, BadUpdate, Error
+from unisono.base.errors import BadConfiguration, BadUpdate, Corrupt, Error
 
 Code = Literal[
     "task_error", "not_finite", "no_data", "out_of_memory", "bad_model", "model_differs", "trainer_fault"
@@ -61,6 +61,8 @@ def of_our_own(raised: Exception) -> Failed:
         return raised
     if isinstance(raised, BadConfiguration):
         return Failed("task_error", str(raised))
+    if isinstance(raised, Corrupt):
+        return Failed("bad_model", str(raised))
     return Failed("out_of_memory" if _is_memory(raised) else "trainer_fault", _words(raised))
 
 

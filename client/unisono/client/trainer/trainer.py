@@ -48,8 +48,17 @@ class Trainer:
         return manifest, model_file.save(held, manifest, request.out, self._at_rest), manifest.file_bytes
 
     def work(self, request: Work) -> update.Written:
-        """Evaluate the model received, train it, write what travels."""
+        """Evaluate the model received, train it, write what travels.
+
+        After a failure the model is made anew: the task may have left it in any state.
+        """
         held, manifest = self._model()
+        self._ready = None
+        written = self._worked(request, held, manifest)
+        self._ready = held, manifest
+        return written
+
+    def _worked(self, request: Work, held: Held, manifest: Manifest) -> update.Written:
         spec = Spec.decode(request.spec)
         for part in spec.parts:
             if part.length != manifest.length:
