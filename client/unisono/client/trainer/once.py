@@ -2,13 +2,15 @@
 
 import argparse
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from unisono.base.errors import BadConfiguration
 from unisono.client.task import Site, Task, create, load
 from unisono.plan import Plan, parse
 
+from .asking import Finding
 from .channel import Channel
 from .checking import Examination
 from .failures import of_our_own, user_code
@@ -18,19 +20,13 @@ from .predicting import predict
 def run(arguments: Sequence[str], channel: Channel) -> int:
     """Answer on the channel: one line a finding, or one for the prediction."""
     options = _options(arguments)
-    plan = parse(options.plan.read_bytes(), str(options.plan)) if options.plan else Plan(task="check")
-
-    def task() -> Task:
-        with user_code():
-            site = Site(options.name, options.number, options.data)
-            return create(load(options.task), site, plan.task_parameters)
-
     if options.check:
-        for finding in Examination(task, plan, options.device).findings():
+        for finding in _findings(options):
             channel.reply({"finding": asdict(finding)})
         return 0
     try:
-        rows = predict(task(), plan, options.device, options.model, options.out)
+        plan = _plan(options)
+        rows = predict(_task(options, plan), plan, options.device, options.model, options.out)
     except Exception as raised:
         traceback.print_exc()
         failed = of_our_own(raised)
@@ -38,6 +34,25 @@ def run(arguments: Sequence[str], channel: Channel) -> int:
         return 1
     channel.reply({"predicted": {"rows": rows}})
     return 0
+
+
+def _findings(options: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        plan = _plan(options)
+    except (BadConfiguration, OSError) as wrong:
+        yield Finding("plan", "problem", str(wrong), "unisono plan check says more about a plan")
+        return
+    yield from Examination(lambda: _task(options, plan), plan, options.device).findings()
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return parse(options.plan.read_bytes(), str(options.plan)) if options.plan else Plan(task="check")
+
+
+def _task(options: argparse.Namespace, plan: Plan) -> Task:
+    with user_code():
+        site = Site(options.name, options.number, options.data)
+        return create(load(options.task), site, plan.task_parameters)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
