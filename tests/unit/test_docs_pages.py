@@ -150,3 +150,14 @@ def test_every_decision_is_listed() -> None:
         re.findall(r"\]\((\d{4}-[^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
     )
     assert {page[:4] for page in pages} == {f"{number:04d}" for number in range(1, len(pages) + 1)}
+
+
+def test_the_targets_of_make_are_those_of_the_makefile() -> None:
+    makefile = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert listed | {"help"} == makefile
