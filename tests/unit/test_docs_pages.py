@@ -161,3 +161,10 @@ def test_the_targets_of_make_are_those_of_the_makefile() -> None:
         for name in re.findall(r"`(\w+)`", row)
     }
     assert listed | {"help"} == makefile
+
+
+def test_the_benchmarks_that_the_readme_names_have_these_options() -> None:
+    known = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "benchmarks" / "rounds.py").read_text(encoding="utf-8")))
+    named = re.findall(r"`benchmarks/rounds.py (--[^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert named
+    assert {option for line in named for option in re.findall(r"--[a-z-]+", line)} <= known
