@@ -30,7 +30,7 @@ from types import FrameType
 
 import bare
 from federation import Federation, Setting
-from measuring import MB, Load, children, filesystem, forget_peak, loopback_bytes, status_mb
+from measuring import MB, Load, children, cpu_seconds, filesystem, forget_peak, loopback_bytes, status_mb
 from table import Row, markdown
 
 OWN_NETWORK = "BENCH_OWN_NETWORK"
@@ -63,11 +63,12 @@ class Result:
     client_idle_rss_mb: float | None = None
     round_seconds: list[float] = field(default_factory=list)
     shown_round_seconds: list[float] = field(default_factory=list)
+    cpu_seconds_per_round: dict[str, float] = field(default_factory=dict)
     others_cores: float | None = None
     own_network: bool = OWN_NETWORK in os.environ
 
     def printed(self) -> dict[str, object]:
-        return {name: value for name, value in asdict(self).items() if value not in (None, [])}
+        return {name: value for name, value in asdict(self).items() if value not in (None, [], {})}
 
 
 class Loopback:
@@ -121,13 +122,16 @@ def _rounds(federation: Federation, result: Result) -> None:
     federation.start_clients()
     federation.connected()
     time.sleep(1.0)  # until the trainers have started
-    memory = Memory(federation)
-    before, loopback = Load.now(memory.pids, time.perf_counter()), Loopback()
+    processes = Processes(federation)
+    before, used, loopback = Load.now(processes.pids, time.perf_counter()), processes.used(), Loopback()
     run = federation.run(setting.rounds)
     document = federation.finished(run)
     loopback.stop()
-    result.others_cores = round(Load.now(memory.pids, time.perf_counter()).others_since(before), 2)
-    memory.read(result)
+    result.others_cores = round(Load.now(processes.pids, time.perf_counter()).others_since(before), 2)
+    result.cpu_seconds_per_round = {
+        name: round((seconds - used[name]) / setting.rounds, 4) for name, seconds in processes.used().items()
+    }
+    processes.read(result)
     times = federation.published(run)
     result.round_seconds = [round(b - a, 4) for a, b in pairwise(times[1:])]
     result.shown_round_seconds = [round(shown["seconds"], 4) for shown in document["rounds"]]
@@ -138,8 +142,8 @@ def _rounds(federation: Federation, result: Result) -> None:
         result.bytes_over_payload = round(loopback.between(times[1], times[-1]) / payload, 4)
 
 
-class Memory:
-    """Peaks of the coordinator and of every client, from a moment when all are connected and idle."""
+class Processes:
+    """CPU and peaks of the coordinator and the clients, from a moment when all are connected and idle."""
 
     def __init__(self, federation: Federation) -> None:
         self._folder = federation.folder
@@ -155,6 +159,13 @@ class Memory:
     def pids(self) -> list[int]:
         trainers = [trainer for _, found in self._clients for trainer in found]
         return [os.getpid(), self._coordinator, *(pid for pid, _ in self._clients), *trainers]
+
+    def used(self) -> dict[str, float]:
+        """Return the CPU time that each kind of process has used so far."""
+        trainers = [trainer for _, found in self._clients for trainer in found]
+        clients = [pid for pid, _ in self._clients]
+        kinds = {"coordinator": [self._coordinator], "clients": clients, "trainers": trainers}
+        return {name: cpu_seconds(pids) for name, pids in kinds.items()}
 
     def read(self, result: Result) -> None:
         result.coordinator_peak_rss_mb = round(status_mb(self._coordinator, "VmHWM"), 1)
