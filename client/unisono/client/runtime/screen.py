@@ -89,7 +89,7 @@ class Terminal:
             self._unbar()
             self._step, self._since = step, now
         if self._bars is None and now - self._since >= BAR_AFTER and notice.done < notice.total:
-            self._bars = _bars(bytes_=notice.what in {"download", "upload"})
+            self._bars = _bars(self._out, bytes_=notice.what in {"download", "upload"})
             self._bars.start()
             self._bar = self._bars.add_task(f"  round {notice.round:<4} {notice.what}", total=notice.total)
         if self._bars is not None and self._bar is not None:
@@ -101,17 +101,16 @@ class Terminal:
         self._bars, self._bar, self._step = None, None, None
 
 
-def _bars(*, bytes_: bool) -> "Progress":
-    from rich import progress  # noqa: PLC0415 - only where there is a bar to draw
+def _bars(out: TextIO, *, bytes_: bool) -> "Progress":
+    from rich import console, progress  # noqa: PLC0415 - only where there is a bar to draw
 
-    text = progress.TextColumn("{task.description:<22}")
-    left = progress.TimeRemainingColumn()
-    if bytes_:
-        return progress.Progress(
-            text, progress.DownloadColumn(), progress.BarColumn(), progress.TransferSpeedColumn(), left,
-            transient=True,
-        )  # fmt: skip
-    return progress.Progress(text, progress.BarColumn(), progress.TaskProgressColumn(), left, transient=True)
+    text, left = progress.TextColumn("{task.description:<22}"), progress.TimeRemainingColumn()
+    columns: list[progress.ProgressColumn] = (
+        [progress.DownloadColumn(), progress.BarColumn(), progress.TransferSpeedColumn()]
+        if bytes_
+        else [progress.BarColumn(), progress.TaskProgressColumn()]
+    )
+    return progress.Progress(text, *columns, left, console=console.Console(file=out), transient=True)
 
 
 def sentence(name: str, notice: Notice) -> str:

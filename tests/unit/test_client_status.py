@@ -1,0 +1,154 @@
+"""Errors over the wire: the client reads what the coordinator's table writes; how calls end early."""
+
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from unisono.base.errors import (
+    BadConfiguration,
+    BadCredentials,
+    BadMessage,
+    BadUpdate,
+    Corrupt,
+    Error,
+    Fault,
+    NotEnrolled,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreachable,
+    WrongPhase,
+)
+from unisono.client.runtime.halt import Halt, Halted, stall_guard
+from unisono.client.runtime.status import CoordinatorFault, HelloFirst, error_named, error_of, reason_of
+from unisono.server.runtime import presence
+from unisono.server.services.status import status_of
+
+
+class Failed(grpc.RpcError, grpc.Call):
+    """A failed call as gRPC raises it."""
+
+    def __init__(
+        self, status: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__()
+        self._status, self._text, self._metadata = status, text, metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._status
+
+    def details(self) -> str:
+        return self._text
+
+    def trailing_metadata(self) -> Any:
+        return self._metadata
+
+    def initial_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def cancel(self) -> bool:
+        return False
+
+    def add_callback(self, callback: object) -> bool:
+        return False
+
+
+ERRORS = [
+    Refused("no"),
+    WrongPhase("aggregating", "Uploaded"),
+    NotEnrolled("revoked on 3 May"),
+    NotFound("no run r-0009"),
+    BadConfiguration("plan.toml: [rounds] count"),
+    BadCredentials("the token was used"),
+    BadMessage("no"),
+    BadUpdate("no"),
+    Corrupt("no"),
+    Unavailable("disk full", 7.5),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_the_coordinator_says_arrives(error: Error) -> None:
+    found = error_of(Failed(*status_of(error)), "fl:8443")
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    if isinstance(error, Unavailable):
+        assert isinstance(found, Unavailable)
+        assert found.retry_after == 7.5
+
+
+def test_a_restarted_coordinator_and_a_broken_one_are_told_apart() -> None:
+    first = error_of(Failed(*status_of(presence.HelloFirst("who are you"))), "fl:8443")
+    assert type(first) is HelloFirst
+    for error in (Fault("disk"), ValueError("secret")):
+        found = error_of(Failed(*status_of(error)), "fl:8443")
+        assert type(found) is CoordinatorFault
+        assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ("failed to connect to all addresses; ... Connection refused (111)", "connection refused"),
+        (
+            "... Ssl handshake failed: CERTIFICATE_VERIFY_FAILED: unable to get",
+            "not from this federation's CA",
+        ),
+        ("DNS resolution failed for nowhere:8443", "does not resolve"),
+        ("Deadline Exceeded", "no answer in time"),
+    ],
+)
+def test_a_missing_connection_says_why_as_far_as_it_can_be_known(details: str, words: str) -> None:
+    found = error_of(Failed(grpc.StatusCode.UNAVAILABLE, details), "fl:8443")
+    assert isinstance(found, Unreachable)
+    assert "fl:8443" in str(found)
+    assert words in str(found)
+    assert words in reason_of(details)
+
+
+@pytest.mark.parametrize("text", ["nan", "-4", "1e99", "soon"])
+def test_a_senseless_delay_is_not_believed(text: str) -> None:
+    metadata = (("unisono-code", "unavailable"), ("unisono-retry-after", text))
+    found = error_of(Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", metadata), "fl:8443")
+    assert isinstance(found, Unavailable)
+    assert 0 <= found.retry_after <= 3600
+
+
+def test_a_code_of_a_later_version_keeps_its_family() -> None:
+    found = error_of(
+        Failed(grpc.StatusCode.FAILED_PRECONDITION, "no", (("unisono-code", "new_rule"),)), "fl:8443"
+    )
+    assert type(found) is Refused
+    assert type(error_named("not_enrolled", "x")) is NotEnrolled
+    assert type(error_named("new_rule", "x")) is Refused
+
+
+def test_a_transfer_that_stands_still_is_cancelled_and_one_that_moves_is_not() -> None:
+    cancelled = threading.Event()
+    with stall_guard(cancelled.set, 0.05):
+        assert cancelled.wait(10)
+    moving = threading.Event()
+    with stall_guard(moving.set, 30.0) as moved:
+        moved()
+        moved()
+    assert not moving.is_set()
+
+
+def test_asking_to_end_cancels_what_runs_and_what_comes_later() -> None:
+    halt, cancelled = Halt(), list[str]()
+    with halt.cancelling(lambda: cancelled.append("running")):
+        halt.ask()
+    assert cancelled == ["running"]
+    with pytest.raises(Halted), halt.cancelling(lambda: None):
+        pytest.fail("nothing starts after the end")
+    with pytest.raises(Halted):
+        halt.wait(60)
+    halt.close()
