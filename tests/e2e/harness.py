@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,9 +186,14 @@ class Federation:
         return answer
 
     def token(self, name: str, *more: str) -> Path:
-        file = self.root / f"{name}-{len(list(self.root.glob('*.token')))}.token"
+        file = self.root / f"{name}-{len(list(self.root.glob(f'{name}-*.token')))}.token"
         self.ok("token", "create", name, "-o", file, *more, "--dir", self.operator)
         return file
+
+    def tokens(self, *names: str) -> list[Path]:
+        """Make some tokens at the same time."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self.token, names))
 
     def join(self, name: str, token: Path) -> Done:
         return self.cli("join", f"localhost:{self.port}", "--token", token, "--dir", self.site(name))
@@ -277,8 +283,8 @@ def found(root: Path) -> Federation:
     federation.ok("init", federation.operator, "--host", "localhost", "--port", str(federation.port))
     try:
         coordinator = federation.serve()
-        for name in CLIENTS:
-            joined = federation.join(name, federation.token(name))
+        for name, token in zip(CLIENTS, federation.tokens(*CLIENTS), strict=True):
+            joined = federation.join(name, token)
             assert joined.code == 0, joined.err
         assert coordinator.stop() == 0, coordinator.text
     finally:
@@ -286,16 +292,18 @@ def found(root: Path) -> Federation:
     return federation
 
 
-def plan(*, rounds: int = 3, size: int = 2, task: str = "arrays", parameters: Document | None = None,
-         **sections: Document) -> str:  # fmt: skip
-    """Return a plan; `sections` adds keys to its tables, or tables to it."""
+def plan(count: int = 3, size: int = 2, task: str = "arrays", **sections: Document) -> str:
+    """Return a plan of `count` rounds for `size` clients; `sections` adds keys to its tables.
+
+    The section `parameters` is [task_parameters].
+    """
     tables: dict[str, Document] = {
-        "rounds": {"count": rounds, "idle_seconds": 20.0},
+        "rounds": {"count": count, "idle_seconds": 20.0},
         "cohort": {"size": size, "wait_seconds": 20.0},
-        "task_parameters": parameters or {},
     }
     for name, keys in sections.items():
         tables[name] = tables.get(name, {}) | keys
+    tables["task_parameters"] = tables.pop("parameters", {})
     text = f"task = {json.dumps(task)}\nseed = 3\n"
     for name, keys in tables.items():
         text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())

@@ -86,7 +86,7 @@ def test_a_client_that_leaves_is_not_waited_for_and_may_come_back(
 ) -> None:
     federation.serve()
     anna, _, _ = federation.clients("anna", "bela", "cora")
-    run = federation.run(plan(rounds=6, size=3, parameters={"seconds": 0.5}))
+    run = federation.run(plan(count=6, size=3, parameters={"seconds": 0.5}))
     federation.trains("anna", 1)
     assert anna.stop(number) == code
     run.until(lambda d: any(r["survivors"] == ["bela", "cora"] for r in d["rounds"]), 15)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unisono.base.errors import BadConfiguration
-from unisono.demo.children import Children, Failed, environment
+from unisono.demo.children import Children, Failed, environment, unhurried
 from unisono.demo.commands import interrupted_by
 from unisono.demo.folder import Folder
 
@@ -75,3 +75,27 @@ def test_a_signal_is_an_interruption_only_inside() -> None:
     with pytest.raises(KeyboardInterrupt, match="SIGHUP"), interrupted_by(signal.SIGHUP):
         os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_a_signal_is_held_back_while_a_child_is_started() -> None:
+    """Else a child could run that nobody knows of."""
+    after: list[str] = []
+
+    def start() -> None:
+        with unhurried():
+            os.kill(os.getpid(), signal.SIGHUP)
+            after.append("known")
+        after.append("lost")
+
+    with pytest.raises(KeyboardInterrupt), interrupted_by(signal.SIGHUP):
+        start()
+    assert after == ["known"]
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unhurried():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,21 +4,22 @@ Each is the leader of a session of its own, so that Ctrl-C reaches only the demo
 order, trainers included.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from unisono.base.errors import Fault
 
 _COMMAND = (sys.executable, "-m", "unisono.cli")
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL = 12  # lines of a log that are worth showing
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -89,13 +90,17 @@ class Children:
 
     def end(self) -> None:
         """End what still runs: first politely, the youngest first, then for good."""
+        with unhurried():
+            self._end()
+
+    def _end(self) -> None:
         running = [child.process for child in reversed(self._all)]
         for process in running:
             if process.poll() is None:
                 _signal(process, signal.SIGTERM)
         until = time.monotonic() + self._patience
         for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
             _signal(process, signal.SIGKILL)  # the whole session: also what a child left behind
             process.wait()
@@ -106,7 +111,7 @@ class Children:
     def _start(self, name: str, program: str, words: Sequence[str], *, piped: bool) -> Child:
         log = self._logs / f"{name.replace(' ', '-')}.log"
         spelled = " ".join((program, *words[3 if program == "unisono" else 1 :]))
-        with log.open("ab") as file:
+        with unhurried(), log.open("ab") as file:
             process = subprocess.Popen(  # noqa: S603 - our own commands
                 words,
                 stdin=subprocess.DEVNULL,
@@ -117,9 +122,28 @@ class Children:
                 encoding="utf-8",
                 start_new_session=True,
             )
-        child = Child(name, spelled, process, log)
-        self._all.append(child)
+            child = Child(name, spelled, process, log)
+            self._all.append(child)
         return child
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Hold signals back, so that no child is started and forgotten, and none is left by half an ending."""
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    ours = [number for number in _INTERRUPTIONS if callable(signal.getsignal(number))]
+    before = [(number, signal.signal(number, hold)) for number in ours]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        for late in held:
+            signal.raise_signal(late)
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -138,5 +162,5 @@ def tail(log: Path) -> str:
 
 
 def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -24,6 +24,7 @@ from unisono.wire.v1 import enrolment_pb2, enrolment_pb2_grpc
 from .channel import Credentials, call, open_channel
 from .files import private_folder, swap_pair, write_private
 from .link import SOFTWARE, TIMEOUT
+from .status import Untrusted
 from .vault import Identity, Vault
 
 
@@ -77,7 +78,14 @@ def _ask(
     wanted = enrolment_pb2.EnrolRequest(tls_csr=request(tls), signing_csr=request(signing), software=SOFTWARE)
     with open_channel(credentials, address, clock) as channel:
         stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
-        return call(stub.Enrol, wanted, TIMEOUT, address)
+        try:
+            return call(stub.Enrol, wanted, TIMEOUT, address)
+        except Untrusted as error:  # the token brought the CA, so it is the token that does not fit
+            raise BadCredentials(
+                f'the join token is of federation "{token.federation}", {address} is not its coordinator:\n'
+                "  its TLS certificate is not from that federation's CA, has expired, or names another host\n"
+                "  check the address, or ask the operator of the federation at it for a token"
+            ) from error
 
 
 def _check(

@@ -39,6 +39,10 @@ class CoordinatorFault(Fault):
     """The coordinator broke down over this call; it may do better the next time."""
 
 
+class Untrusted(Unreachable):
+    """Somebody answered whose TLS certificate is not what our CA would have issued for this host."""
+
+
 _CLASSES: dict[str, type[Error]] = {
     cls.code: cls
     for cls in (
@@ -60,9 +64,10 @@ _STATUS: dict[grpc.StatusCode, type[Error]] = {
     grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.UNIMPLEMENTED: Refused,
 }
+_UNTRUSTED = r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"
 _REASONS = (  # what gRPC's texts mean, the most telling first
     (
-        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+        _UNTRUSTED,
         "the TLS certificate shown is not from this federation's CA, has expired, or names another host",
     ),
     (r"Hostname Verification|Peer name", "its TLS certificate is for another host name"),
@@ -87,6 +92,7 @@ def error_of(error: grpc.RpcError, address: str) -> Error:
     family = _STATUS.get(error.code(), CoordinatorFault)
     wanted = _CLASSES.get(code, family) if code else family
     if code is None and wanted is Unreachable:
+        wanted = Untrusted if re.search(_UNTRUSTED, text) else Unreachable
         text = f"cannot reach {address}: {reason_of(text)}"
     return make(wanted, text or error.code().name, _seconds(metadata.get(RETRY_AFTER)))
 
