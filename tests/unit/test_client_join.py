@@ -181,7 +181,7 @@ def test_a_coordinator_that_is_not_there_is_unreachable(federation: Federation, 
 
 def test_a_coordinator_of_another_federation_is_named_as_such(federation: Federation, tmp_path: Path) -> None:
     other = Federation(Authority.create("neuro", CLOCK.wall()), federation.service, federation.address)
-    with pytest.raises(Unreachable, match="TLS"):
+    with pytest.raises(BadCredentials, match=r'of federation "neuro", .* is not its coordinator'):
         enrol(tmp_path, federation.address, other.token(), CLOCK)
 
 
