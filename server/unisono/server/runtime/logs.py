@@ -12,7 +12,8 @@ def configure(config: Config) -> None:
     """Send every event to stderr in the configured form."""
     text = config.log_format == "text" or (config.log_format == "auto" and sys.stderr.isatty())
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        # plain tracebacks: the pretty ones of rich print local variables, keys among them
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
