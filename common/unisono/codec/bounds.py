@@ -8,7 +8,12 @@ place: so bounds are rounded up to 8 significant bits.
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unisono.base.errors import BadUpdate
+
+from .lanes import CHUNK
 
 SMALLEST = 1e-10  # a coordinate: far below the last place of any float32 weight that matters
 
@@ -30,6 +35,31 @@ def next_bound(bound: float, mean_norm: float, survivors: int, dimension: int) -
     if not wanted:
         return bound
     return max(min(wanted, 2 * bound), _rounded_up(SMALLEST * math.sqrt(max(dimension, 1))))
+
+
+def norm(vector: NDArray[np.float32]) -> float:
+    """Return the length (L2) of a vector, in float64, chunk by chunk; infinite or NaN if a coordinate is."""
+    squares = np.empty(min(CHUNK, vector.size))
+    total = 0.0
+    with np.errstate(invalid="ignore"):
+        for start in range(0, vector.size, CHUNK):
+            part = vector[start : start + CHUNK]
+            found = squares[: part.size]
+            np.multiply(part, part, out=found, dtype=np.float64)
+            total += float(found.sum())
+    return math.sqrt(total)
+
+
+def clipped_weight(weight: float, length: float, bound: float) -> float:
+    """Return the largest weight, `weight` at most, with which a vector of this length stays within `bound`.
+
+    This is the clip of a rotated part: no coordinate is touched, the encoder multiplies anyway.  Rounded
+    down to 24 bits, so that machines whose norms differ in the last place clip alike.  Raises BadUpdate.
+    """
+    if weight * _checked(length) <= bound:
+        return weight
+    mantissa, exponent = math.frexp(bound / length)
+    return math.ldexp(math.floor(mantissa * 2**24), exponent - 24)
 
 
 def _checked(norm: float) -> float:

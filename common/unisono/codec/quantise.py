@@ -1,7 +1,7 @@
 """Float32 coordinates to lanes and back, block by block.
 
-A coordinate x becomes floor(x * Q / bound + u) with u uniform in [0, 1): stochastic rounding, whose
-expectation is exactly x * Q / bound, so that errors of many clients cancel instead of adding up.  Then
+A coordinate x becomes floor(x * Q / reach + u) with u uniform in [0, 1): stochastic rounding, whose
+expectation is exactly x * Q / reach, so that errors of many clients cancel instead of adding up.  Then
 it is clamped to [-Q, Q] as a *whole number*: clamping x alone is not enough, because Q + u may round up
 to Q + 1, and one such client makes a lane carry into its neighbour (reference 5.1).  Q is added and the
 result, 0..2Q, goes into its lane.
@@ -26,7 +26,8 @@ BLOCK = 32 * ALIGNMENT
 class Encoder:
     """Encodes one part with its own scratch memory (0.5 MiB); one thread at a time.
 
-    `weight` multiplies every coordinate first: the client's `client_weight` for a weighted part.
+    `weight` multiplies every coordinate first: the client's `client_weight` for a weighted part, and what
+    `clipped_weight` makes of it for a rotated one.
     """
 
     def __init__(self, spec: Spec, part: SpecPart, weight: float = 1.0) -> None:
@@ -34,7 +35,7 @@ class Encoder:
             raise BadUpdate(f"weight {weight} is not in (0, 1]")
         self._what = f'part "{part.name}" of the update'
         self._width, self._levels = spec.lanes, float(spec.levels)
-        self._factor = np.float64(weight) * (self._levels / part.bound)
+        self._factor = np.float64(weight) * (self._levels / spec.reach(part))
         self._scaled, self._random = np.empty(BLOCK), np.empty(BLOCK)
 
     def encode(self, x: NDArray[np.float32], u: NDArray[np.uint32], out: Words) -> None:
@@ -75,7 +76,7 @@ class Decoder:
         _check_survivors(spec, survivors)
         self._width = spec.lanes
         self._zero = float(survivors * spec.levels)
-        self._factor = part.bound / spec.levels / divisor
+        self._factor = spec.reach(part) / spec.levels / divisor
         self._lanes = np.empty(BLOCK)
 
     def decode(self, sums: Words, out: NDArray[np.float32] | NDArray[np.float64]) -> None:

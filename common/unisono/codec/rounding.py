@@ -1,4 +1,4 @@
-"""The random bits of stochastic rounding.
+"""The keys of the codec's random bits: how a client rounds, and the signs of the rotation.
 
 They are no secret (knowing how one's own rounding fell tells nothing beyond the sum) but must not
 depend on attempt or run: a repeated attempt, and a repeated run of the same plan with the same clients,
@@ -9,6 +9,7 @@ from unisono.base.ids import Digest
 from unisono.crypto.kdf import encode, hkdf
 
 LABEL = "unisono/rounding/1"
+SIGNS = "unisono/rotation/1"
 
 
 def rounding_stream(seed: int | bytes, round_number: int, client: str, model: Digest) -> bytes:
@@ -19,3 +20,11 @@ def rounding_stream(seed: int | bytes, round_number: int, client: str, model: Di
     """
     secret = seed if isinstance(seed, bytes) else encode(seed)
     return hkdf(secret, salt=encode(model), info=encode(LABEL, round_number, client))
+
+
+def rotation_stream(seed: int, round_number: int, plan: Digest) -> bytes:
+    """Return the key of the AES stream of signs: one for all clients of a round, known to everybody.
+
+    Word k, as above, belongs to coordinate k (`Rotation`).
+    """
+    return hkdf(encode(seed), salt=encode(plan), info=encode(SIGNS, round_number))

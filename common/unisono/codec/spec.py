@@ -3,13 +3,16 @@
 Every client computes it itself, from plan and public values, and compares.  Nothing in it depends on
 the attempt.  The vector is lanes, part after part, then the head:
 
-    | part 0: word_count(length) words | part 1 ... | head: one word a number |
+    | part 0: word_count(coordinates) words | part 1 ... | head: one word a number |
+
+A rotated part has its length padded to whole blocks (`rotation`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from unisono.base.errors import BadMessage, BadUpdate
 from unisono.base.ids import Digest
@@ -17,16 +20,23 @@ from unisono.crypto.digest import sha256_hex
 from unisono.tensors import Json, parse_json, write_json
 
 from .lanes import LANES, per_word, word_count
+from .rotation import padded
+from .widths import KAPPA, levels_of
 
 FORMAT = "unisono/spec/1"
 MAX_SPEC = 1 << 20
 SMALLEST_BOUND, LARGEST_BOUND = 1e-30, 1e30  # so that Q / bound times any float32 is finite
+RotationKind: TypeAlias = Literal["none", "two-stage"]
+ROTATIONS: tuple[RotationKind, ...] = ("none", "two-stage")
 Canonical = bytes  # inside Spec, `bytes` is its size
 
 
 @dataclass(frozen=True, slots=True)
 class SpecPart:
-    """One float vector of `length` coordinates; `bound` is the largest |coordinate| after weighting."""
+    """One float vector of `length` coordinates.
+
+    `bound` is, after weighting, the largest |coordinate|, or of a rotated part the largest length (L2).
+    """
 
     name: str
     length: int
@@ -42,7 +52,7 @@ class Spec:
     clients: int
     parts: tuple[SpecPart, ...]
     head: tuple[str, ...]
-    rotation: Literal["none"] = "none"
+    rotation: RotationKind = "none"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -54,6 +64,8 @@ class Spec:
             return f"lanes of {self.lanes} bits; known are {', '.join(map(str, LANES))}"
         if self.clients < 1 or self.levels < 1:
             return f"the sum of {self.clients} clients does not fit lanes of {self.lanes} bits"
+        if self.rotation != "none" and self.lanes not in KAPPA:
+            return f"a rotated vector in lanes of {self.lanes} bits; it may have {', '.join(map(str, KAPPA))}"
         if len({p.name for p in self.parts}) != len(self.parts) or len(set(self.head)) != len(self.head):
             return "a part or a number of the head is named twice"
         for p in self.parts:
@@ -68,7 +80,7 @@ class Spec:
         It is sent as 0..2Q, so the sum of n clients is at most 2nQ; the largest Q with 2nQ + 1 <= 2^w
         never carries, whatever the clients send within their range (reference 5.1).
         """
-        return ((1 << self.lanes) - 1) // (2 * self.clients)
+        return levels_of(self.lanes, self.clients)
 
     @cached_property
     def words(self) -> int:
@@ -81,7 +93,17 @@ class Spec:
     @cached_property
     def head_offset(self) -> int:
         """First word of the head."""
-        return sum(word_count(p.length, self.lanes) for p in self.parts)
+        return sum(map(self._words_of, self.parts))
+
+    def coordinates(self, part: SpecPart) -> int:
+        """Return how many coordinates of a part travel: its length, padded if it is rotated."""
+        return part.length if self.rotation == "none" else padded(part.length)
+
+    def reach(self, part: SpecPart) -> float:
+        """Return the largest |coordinate| that does not get clamped: Q steps."""
+        if self.rotation == "none":
+            return part.bound
+        return KAPPA[self.lanes] * part.bound / math.sqrt(max(1, self.coordinates(part)))
 
     def part(self, name: str) -> SpecPart:
         for p in self.parts:
@@ -91,17 +113,20 @@ class Spec:
 
     def offset(self, name: str) -> int:
         """Return the first word of a part."""
-        return sum(word_count(p.length, self.lanes) for p in self._before(name))
+        return sum(map(self._words_of, self._before(name)))
 
     def start(self, name: str) -> int:
-        """Return the coordinates of all parts before this one: its place in the rounding stream."""
-        return sum(p.length for p in self._before(name))
+        """Return the coordinates of all parts before this one: its place in the streams of random bits."""
+        return sum(map(self.coordinates, self._before(name)))
 
     def word_range(self, name: str, start: int, stop: int) -> tuple[int, int]:
         """Return (first word, words) of coordinates start..stop of a part; start begins a word."""
         if start % per_word(self.lanes):
             raise ValueError(f"coordinate {start} does not begin a word of {per_word(self.lanes)} lanes")
         return self.offset(name) + start // per_word(self.lanes), word_count(stop - start, self.lanes)
+
+    def _words_of(self, part: SpecPart) -> int:
+        return word_count(self.coordinates(part), self.lanes)
 
     def _before(self, name: str) -> Iterator[SpecPart]:
         wanted = self.parts.index(self.part(name))
@@ -137,9 +162,10 @@ class Spec:
                 "clients": clients,
                 "parts": list(parts),
                 "head": list(head),
-                "rotation": "none",
+                "rotation": str(kind),
             } if known == FORMAT:
-                found = cls(_whole(lanes), _whole(clients), tuple(map(_part, parts)), tuple(map(_text, head)))
+                rows, names = tuple(map(_part, parts)), tuple(map(_text, head))
+                found = cls(_whole(lanes), _whole(clients), rows, names, _rotation(kind))
             case _:
                 raise BadMessage(f"not a spec of the form {FORMAT}")
         if found.encode() != data:
@@ -152,6 +178,13 @@ def _part(row: Json) -> SpecPart:
         case [str(name), length, float(bound), bool(weighted)]:
             return SpecPart(name, _whole(length), bound, weighted)
     raise BadMessage(f"spec part {row!r:.80} is not [name, length, bound, weighted]")
+
+
+def _rotation(value: str) -> RotationKind:
+    for kind in ROTATIONS:
+        if value == kind:
+            return kind
+    raise BadMessage(f'spec: rotation "{value:.80}"; known are {", ".join(ROTATIONS)}')
 
 
 def _text(value: Json) -> str:
