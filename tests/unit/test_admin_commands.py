@@ -413,7 +413,7 @@ def test_runs_are_listed_shown_and_stopped(desk: Desk) -> None:
     code, out, _ = desk.run("run", "show")
     assert code == 0
     assert "1 of 2" in out
-    assert "r-0007 finished: 2 rounds in 0.5 s   loss 0.5  accuracy 0.9" in out
+    assert "r-0007 finished: 2 rounds in 0.50 s   loss 0.5  accuracy 0.9" in out
     assert desk.json("run", "show", "r-0007") == desk.state.run()
     assert desk.run("run", "show", "r-0008") == (1, "", "there is no run r-0008\n")
     desk.state.reason = "stopped by someone in round 3"

@@ -35,7 +35,7 @@ def show_bytes(count: float) -> str:
 
 def show_seconds(count: float) -> str:
     """Write a duration for people: 0.21 s, 14 s, 1 m 12 s, 3 h 5 m."""
-    if count < 10:
+    if 0 < count < 10:
         return f"{count:.2f} s" if count < 1 else f"{count:.1f} s"
     whole = round(count)
     if whole < 60:

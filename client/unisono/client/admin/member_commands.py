@@ -98,7 +98,7 @@ def revoke(
 ) -> None:
     """Shut a client out: its next call is refused, an upload under way too.
 
-    There is no way back but a new name.
+    Only a new token for its name lets it in again.
     """
     from .connection import connect
 

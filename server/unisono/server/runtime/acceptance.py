@@ -1,7 +1,10 @@
 """Decides what may be uploaded, and makes events of what arrived."""
 
-from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Refused, WrongPhase
+import shutil
+
+from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Refused, Unavailable, WrongPhase
 from unisono.base.ids import ClientName, Digest
+from unisono.base.units import show_bytes
 from unisono.server.blobs import Reader
 from unisono.server.rounds import Collecting, Initialising, InRound, ModelReceived, Uploaded
 from unisono.tensors import MAX_HEADER, Manifest, check_header, norm, parse_header
@@ -33,6 +36,15 @@ class Acceptance:
         if key.bytes != expected:
             raise BadMessage(f"an update of {key.bytes} bytes; in this round it has {expected}")
         return False
+
+    def check_room(self, key: Key) -> None:
+        """Raise Unavailable if the disk would be nearly full with this upload on it."""
+        free = shutil.disk_usage(self._hall.blobs.root).free
+        if free - key.bytes < self._hall.config.min_free_bytes:
+            raise Unavailable(
+                f"the coordinator's disk has {show_bytes(free)} left, too little for {show_bytes(key.bytes)}",
+                10.0,
+            )
 
     async def accept_update(self, client: ClientName, key: Key) -> None:
         """Open, check and count an update; return when that is durable."""

@@ -30,6 +30,7 @@ from .publishing import Publisher
 
 log = structlog.get_logger("unisono.coordinator")
 BEAT = 0.25  # seconds between two looks at who is silent
+AGAIN = 1.0  # seconds until a driver that died is started again
 
 
 class Coordinator:
@@ -69,7 +70,7 @@ class Coordinator:
         self._hall.tasks.add(task)
         task.add_done_callback(self._hall.tasks.discard)
         for client in self._hall.offering(lineage):
-            await driver.handle(Offered(client))
+            await self._tell(lineage, Offered(client))
         self._hall.ring(lineage)
 
     async def _sweep(self) -> None:
@@ -109,11 +110,13 @@ class Coordinator:
                 log.info("run_ended", run=run, state=fact.state, reason=fact.reason)
 
     async def expel(self, client: ClientName, reason: str) -> None:
-        """End what a revoked client takes part in."""
+        """End what a revoked client takes part in, and wake its long poll, which is then refused."""
+        self._hall.presence.forget(client)
+        self._hall.bells.ring((client,))
         for lineage in list(self._hall.runs.values()):
             if client in lineage.members():
-                await lineage.driver.handle(Lost(client, f"revoked ({reason})" if reason else "revoked"))
-        self._hall.presence.forget(client)
+                await self._tell(lineage, Lost(client, f"revoked ({reason})" if reason else "revoked"))
+        self._hall.bells.ring((client,))  # its long poll ends now, and with it what it is told
 
     async def pause(self, seconds: float) -> None:
         """Wait a little, so that a watched run is not shown more often than a person can read."""
@@ -122,10 +125,11 @@ class Coordinator:
     async def _live(self, lineage: Lineage) -> None:
         try:
             await lineage.driver.live()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
+        except Exception:  # a bug: begin again from what is saved, as after a crash
             log.exception("driver_died", run=lineage.id)
+            await asyncio.sleep(AGAIN)
+            await self.start(lineage.id)
+            return
         for client in lineage.run.roster:
             outcome = lineage.outcome(client)
             if outcome is not None:
@@ -133,6 +137,7 @@ class Coordinator:
         if isinstance(lineage.run.stage, Ended):
             await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
         members = lineage.members()
+        self._hall.presence.silence(lineage.id, ())
         del self._hall.runs[lineage.id]
         self._hall.bells.ring(members)
         self._hall.watchers.ring((lineage.id,))
@@ -141,19 +146,26 @@ class Coordinator:
         """Tell runs whose clients have been silent for too long."""
         while True:
             await asyncio.sleep(BEAT)
-            for lineage in list(self._hall.runs.values()):
-                silence = self._hall.presence.silence(lineage.id, expects(lineage.run))
-                limit = lineage.plan.rounds.idle_seconds
-                for client, quiet in silence.items():
-                    if quiet >= limit:
-                        await self._silent(lineage, client, limit)
+            try:
+                await self.look()
+            except Exception:  # without this clock nobody would ever be given up
+                log.exception("beat_failed")
+
+    async def look(self) -> None:
+        """Report those of whom nothing was heard for as long as their run's plan allows."""
+        for lineage in list(self._hall.runs.values()):
+            silence = self._hall.presence.silence(lineage.id, expects(lineage.run))
+            limit = lineage.plan.rounds.idle_seconds
+            for client, quiet in silence.items():
+                if quiet >= limit:
+                    await self._tell(lineage, Lost(client, f"silent for {limit:g} s"))
 
     @staticmethod
-    async def _silent(lineage: Lineage, client: ClientName, limit: float) -> None:
+    async def _tell(lineage: Lineage, event: Offered | Lost) -> None:
         try:
-            await lineage.driver.handle(Lost(client, f"silent for {limit:g} s"))
-        except Error as error:  # the round moved on, or the disk is full: looked at again at the next beat
-            log.info("not_told", run=lineage.id, client=client, error=str(error))
+            await lineage.driver.handle(event)
+        except Error as error:  # the run moved on, or the disk is full: all of these are told again
+            log.info("not_told", run=lineage.id, client=event.client, error=str(error))
 
 
 def _differs(lineage: Lineage, before: Run, client: ClientName) -> bool:

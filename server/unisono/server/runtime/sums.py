@@ -14,14 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unisono.base.errors import BadUpdate
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, check_lanes
 from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from
-from unisono.server.aggregation import RunningSum
+from unisono.server.aggregation import RunningSum, read_head
 
 Words = NDArray[np.uint64]
-ONE_WORD = 1 << 24  # 1.0 in the head's fixed point
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,11 @@ class Sums:
         partial = self._partial(run, round_, attempt, spec)
         if partial.counted.get(update.client) == update.digest:
             return
-        for segment in self._open(update, spec):
-            _check(spec, segment)
+        head = np.empty(len(spec.head), np.uint64)
+        for offset, words in self._open(update, spec):
+            _check_lanes(spec, offset, words)
+            _copy_head(spec, offset, words, head)
+        read_head(spec, head, 1)  # "one" is 1, the weight at most 1, no count below 0
         self._add(partial, update)
 
     def total(
@@ -113,13 +114,18 @@ class Sums:
             os.close(handle)
 
 
-def _check(spec: Spec, segment: tuple[int, Words]) -> None:
-    """Refuse lanes above 2Q and a head that does not say "one"."""
-    offset, words = segment
+def _check_lanes(spec: Spec, offset: int, words: Words) -> None:
+    """Refuse a lane above 2Q: it would carry into its neighbour in the sum."""
     for part in spec.parts:
-        begin = max(spec.offset(part.name), offset)
-        end = min(spec.offset(part.name) + spec.word_range(part.name, 0, part.length)[1], offset + words.size)
+        first = spec.offset(part.name)
+        begin = max(first, offset)
+        end = min(first + spec.word_range(part.name, 0, part.length)[1], offset + words.size)
         if begin < end:
             check_lanes(spec, part, words[begin - offset : end - offset], 1)
-    if offset <= spec.head_offset < offset + words.size and words[spec.head_offset - offset] != ONE_WORD:
-        raise BadUpdate('the word "one" of this update is not 1')
+
+
+def _copy_head(spec: Spec, offset: int, words: Words, head: Words) -> None:
+    """Keep the words of the head that this segment holds."""
+    begin, end = max(spec.head_offset, offset), min(spec.words, offset + words.size)
+    if begin < end:
+        head[begin - spec.head_offset : end - spec.head_offset] = words[begin - offset : end - offset]

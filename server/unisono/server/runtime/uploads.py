@@ -49,6 +49,10 @@ class Desk(Protocol):
         """Check, count and acknowledge an update whose bytes are durable in the spool."""
         ...
 
+    def check_room(self, key: Key) -> None:
+        """Raise Unavailable if the disk would be nearly full with this upload on it."""
+        ...
+
     def expect_model(self, client: ClientName, key: Key) -> None:
         """Raise if this model is unwanted."""
         ...
@@ -74,7 +78,8 @@ class Uploads:
         self._models: dict[ClientName, tuple[Digest, Blob]] = {}
 
     async def begin(self, client: ClientName, key: Key) -> Progress:
-        """Say where to go on."""
+        """Say where to go on.  Raises Unavailable before a byte is sent that would fill the disk."""
+        self._desk.check_room(key)
         if key.purpose == "model":
             self._desk.expect_model(client, key)
             if await self._workers.file(self._blobs.exists, key.digest):
