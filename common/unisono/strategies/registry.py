@@ -6,8 +6,10 @@ A package of somebody else adds one with
     mymethod = "mypackage.mymethod:MyMethod"
 """
 
+import sys
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import cast
 
 from pydantic import BaseModel
@@ -21,7 +23,7 @@ GROUP = "unisono.strategies"
 
 def known() -> list[str]:
     """Return the names of the installed strategies, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return sorted({point.name for point in _points(tuple(sys.path))})
 
 
 def load(name: str) -> Strategy[BaseModel]:
@@ -30,7 +32,7 @@ def load(name: str) -> Strategy[BaseModel]:
     Its parameters are made with its own `Parameters` (`strategy.Parameters(**table)`).  Raises
     BadConfiguration if there is none, or two different ones, or if its package is broken.
     """
-    found = {point.value: point for point in entry_points(group=GROUP, name=name)}
+    found = {point.value: point for point in _points(tuple(sys.path)).select(name=name)}
     match list(found.values()):
         case []:
             close = get_close_matches(name, known(), 1)
@@ -42,6 +44,12 @@ def load(name: str) -> Strategy[BaseModel]:
             raise BadConfiguration(
                 f'two packages call a strategy "{name}": {" and ".join(sorted(found))}; uninstall one'
             )
+
+
+@lru_cache(maxsize=1)
+def _points(path: tuple[str, ...]) -> EntryPoints:
+    """Return the installed strategies.  Looking for them reads the metadata of every package: 3 ms."""
+    return entry_points(group=GROUP)
 
 
 def _made(point: EntryPoint) -> Strategy[BaseModel]:
