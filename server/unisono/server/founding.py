@@ -35,6 +35,8 @@ def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now
         raise BadConfiguration(
             f'"{federation}" cannot name a federation; use lower-case letters, digits, ., _ and -'
         )
+    if not hosts:
+        raise BadConfiguration("a coordinator needs a name or address under which clients reach it: --host")
     config = Config.load(flags={"hosts": tuple(hosts), "port": port})
     made = Founded(federation, directory / "coordinator", directory / "admin")
     for path in (made.coordinator, made.admin):
@@ -42,9 +44,11 @@ def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now
             raise BadConfiguration(f"{path} exists already\n  choose another folder, or remove it first")
     try:
         _write(made, config, now)
-    except BaseException:
+    except BaseException as error:
         for path in (made.coordinator, made.admin):
             shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise BadConfiguration(f"cannot make {directory}: {error.strerror or error}") from None
         raise
     return made
 
@@ -64,9 +68,10 @@ def _write(made: Founded, config: Config, now: float) -> None:
     hosts = json.dumps(list(config.hosts))
     write_private(folder.config, f"hosts = {hosts}\nport = {config.port}\n".encode())
     _write_admin(made, authority, config, now)
-    descriptor = os.open(made.coordinator, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    for path in (made.coordinator, made.admin, made.admin.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
 
 def _write_admin(made: Founded, authority: Authority, config: Config, now: float) -> None:
@@ -75,7 +80,8 @@ def _write_admin(made: Founded, authority: Authority, config: Config, now: float
     write_private(made.admin / "admin.key", key.to_pem())
     write_private(made.admin / "admin.pem", certificate)
     write_private(made.admin / "ca.pem", authority.certificate_pem)
-    address = json.dumps(f"{config.hosts[0]}:{config.port}")
+    host = config.hosts[0]
+    address = json.dumps(f"[{host}]:{config.port}" if ":" in host else f"{host}:{config.port}")
     write_private(made.admin / "admin.toml", f"coordinator = {address}\n".encode())
     store = open_store(made.coordinator)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from unisono.base.errors import Fault, NotFound
+from unisono.base.errors import Corrupt, Fault, NotFound
 from unisono.base.ids import Digest, is_digest
 from unisono.crypto import HEADER, SEGMENT, TAG, AtRest, Entropy, Sha256
 
@@ -101,12 +101,18 @@ class Blob:
             self._kept += len(taken)
             view = view[len(taken) :]
 
-    def commit(self) -> Digest:
-        """Make the file durable under its digest, which is returned; one that is there is replaced."""
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Make the file durable under its digest, which is returned; one that is there is replaced.
+
+        Raises Corrupt if that is not the digest expected; then no file is touched, and this one is given up.
+        """
         if self._file < 0:
             raise Fault(f"{self._part.name} was committed after its end")
-        self._flush(last=True)
         digest = self._digest.hexdigest()
+        if expected not in (None, digest):
+            self.abort()
+            raise Corrupt(f"the bytes have the digest {digest}, not {expected} as announced")
+        self._flush(last=True)
         try:
             with disk(self._part):
                 settle(self._file, self._part, self._root / digest)

@@ -37,12 +37,12 @@ class Acceptance:
             raise BadMessage(f"an update of {key.bytes} bytes; in this round it has {expected}")
         return False
 
-    def check_room(self, key: Key) -> None:
-        """Raise Unavailable if the disk would be nearly full with this upload on it."""
+    def check_room(self, missing: int) -> None:
+        """Raise Unavailable if the disk would be nearly full with so many bytes more on it."""
         free = shutil.disk_usage(self._hall.blobs.root).free
-        if free - key.bytes < self._hall.config.min_free_bytes:
+        if free - missing < self._hall.config.min_free_bytes:
             raise Unavailable(
-                f"the coordinator's disk has {show_bytes(free)} left, too little for {show_bytes(key.bytes)}",
+                f"the coordinator's disk has {show_bytes(free)} left, too little for {show_bytes(missing)}",
                 10.0,
             )
 
@@ -84,6 +84,11 @@ class Acceptance:
         lineage = self._hall.active(key.run)
         length = await self._hall.workers.file(self._norm, key.digest, lineage.manifest)
         await lineage.driver.handle(ModelReceived(client, key.digest, length))
+
+    async def discard_model(self, digest: Digest) -> None:
+        """Delete a model that was refused, unless a run has the same file for its own."""
+        if digest not in await self._hall.workers.database(self._hall.store.owned):
+            await self._hall.workers.file(self._hall.blobs.delete, digest)
 
     async def norm_of(self, digest: Digest) -> float:
         """Return the norm of an operator's model: all its floating tensors.  Raises BadUpdate, NotFound."""

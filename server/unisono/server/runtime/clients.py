@@ -2,7 +2,19 @@
 
 from unisono.base.errors import BadMessage, Refused, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId
-from unisono.server.rounds import Declined, InRound, Joined, Lost, Offered, Returned, TaskFailed, Waiting
+from unisono.server.rounds import (
+    Aggregating,
+    Collecting,
+    Declined,
+    InRound,
+    Joined,
+    Lost,
+    Offered,
+    Returned,
+    Run,
+    TaskFailed,
+    Waiting,
+)
 from unisono.tensors import MAX_HEADER, Manifest
 
 from .hall import Hall
@@ -31,7 +43,8 @@ class Clients:
         """Answer when there is something that the client has not seen, at the latest after `wait` seconds."""
         session = self._hall.presence.seen(client)
         await self._arrived(client, session)
-        end = self._hall.clock.ticks() + min(max(wait, 0.0), self._hall.config.long_poll_seconds)
+        longest = self._hall.config.long_poll_seconds
+        end = self._hall.clock.ticks() + (min(wait, longest) if wait > 0 else 0.0)  # not for NaN either
         while True:
             ticket = self._hall.bells.ticket(client)
             instruction = self._instruct(client, session, renew)
@@ -48,7 +61,7 @@ class Clients:
         if len(manifest) > MAX_HEADER:
             raise BadMessage(f"a manifest of {len(manifest)} bytes; at most {MAX_HEADER} are allowed")
         found = await self._hall.workers.file(Manifest.decode, manifest)
-        agreed = lineage.run.manifest
+        agreed = lineage.run.manifest if _others(lineage.run, client) else None
         if agreed is not None and agreed != found.digest:
             difference = found.difference(lineage.manifests[agreed]) or "its manifest differs"
             reason = f"its model is another than the first client's: {difference}"
@@ -71,12 +84,7 @@ class Clients:
         self._hall.presence.moved(client, *moved)
         run, round_, attempt = at
         lineage = self._hall.runs.get(run)
-        if lineage is None:
-            raise _over(run, round_, attempt)
-        stage_now = lineage.run.stage
-        if round_ and not (
-            isinstance(stage_now, InRound) and (stage_now.round, stage_now.attempt) == (round_, attempt)
-        ):
+        if lineage is None or (round_ and not _works(lineage.run, client, round_, attempt)):
             raise _over(run, round_, attempt)
         self._hall.watchers.ring((run,))
 
@@ -124,6 +132,26 @@ class Clients:
         if lineage.plan.task not in session.greeting.tasks and client not in lineage.run.roster:
             return None
         return lineage.instruct(client)
+
+
+def _others(run: Run, client: ClientName) -> bool:
+    """Tell whether somebody else's model binds what `client` may join with."""
+    stage = run.stage
+    return not isinstance(stage, Waiting) or any(other != client for other, _ in stage.joined)
+
+
+def _works(run: Run, client: ClientName, round_: int, attempt: int) -> bool:
+    """Tell whether an update of this attempt is still wanted from `client`, or has just been counted."""
+    stage = run.stage
+    if not isinstance(stage, InRound) or (stage.round, stage.attempt) != (round_, attempt):
+        return False
+    match stage.phase:
+        case Collecting(waiting=waiting, updates=updates):
+            return client in waiting or client in dict(updates)
+        case Aggregating(updates=updates):
+            return client in dict(updates)
+        case _:
+            return False
 
 
 def _over(run: RunId, round_: int, attempt: int) -> WrongPhase:

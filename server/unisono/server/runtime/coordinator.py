@@ -116,7 +116,6 @@ class Coordinator:
         for lineage in list(self._hall.runs.values()):
             if client in lineage.members():
                 await self._tell(lineage, Lost(client, f"revoked ({reason})" if reason else "revoked"))
-        self._hall.bells.ring((client,))  # its long poll ends now, and with it what it is told
 
     async def pause(self, seconds: float) -> None:
         """Wait a little, so that a watched run is not shown more often than a person can read."""

@@ -49,8 +49,15 @@ class Downloads:
         found = self._segments.get(key)
         if found is None or (found.done() and (found.cancelled() or found.exception() is not None)):
             found = asyncio.ensure_future(self._workers.file(reader.segment, index))
+            found.add_done_callback(_seen)
             self._segments[key] = found
             while len(self._segments) > KEPT:
                 self._segments.popitem(last=False)
         self._segments.move_to_end(key)
         return found
+
+
+def _seen(segment: asyncio.Future[bytes]) -> None:
+    """Take note of a failure that nobody may wait for any more."""
+    if not segment.cancelled():
+        segment.exception()

@@ -14,5 +14,5 @@ def tame() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 256 << 10), (_M_TRIM_THRESHOLD, 1 << 20))
+    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 2 << 20), (_M_TRIM_THRESHOLD, 4 << 20))
     return all(mallopt(option, value) == 1 for option, value in wanted)

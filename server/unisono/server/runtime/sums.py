@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unisono.base.errors import Corrupt
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, check_lanes
 from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from
@@ -96,13 +97,20 @@ class Sums:
         return found
 
     def _add(self, partial: Partial, update: Sealed) -> None:
-        for offset, words in self._open(update, partial.spec):
-            partial.total.add(offset, words)
+        try:
+            for offset, words in self._open(update, partial.spec):
+                partial.total.add(offset, words)
+        except BaseException:  # half of an update may be in it: begin again from the spool
+            self._partials = {run: kept for run, kept in self._partials.items() if kept is not partial}
+            raise
         partial.counted[update.client] = update.digest
 
     def _open(self, update: Sealed, spec: Spec) -> Iterator[tuple[int, Words]]:
         """Yield (first word, words) of each segment; the words are overwritten by the next."""
-        handle = os.open(update.path, os.O_RDONLY)
+        try:
+            handle = os.open(update.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Corrupt(f"the update of {update.client} is not in the spool any more") from None
         try:
             opener = open_from(self._key, os.pread(handle, ENVELOPE, 0), update.context)
             for index, start, stop, last in layout(spec.bytes):

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from unisono.base.errors import BadMessage, BadUpdate, Corrupt, PeerFault, Unavailable
+from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Error, PeerFault, Unavailable
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.blobs import Blob, LocalDir, Part, Spool
 
@@ -49,8 +49,8 @@ class Desk(Protocol):
         """Check, count and acknowledge an update whose bytes are durable in the spool."""
         ...
 
-    def check_room(self, key: Key) -> None:
-        """Raise Unavailable if the disk would be nearly full with this upload on it."""
+    def check_room(self, missing: int) -> None:
+        """Raise Unavailable if the disk would be nearly full with so many bytes more on it."""
         ...
 
     def expect_model(self, client: ClientName, key: Key) -> None:
@@ -61,9 +61,25 @@ class Desk(Protocol):
         """Check a model that is durable in the blob store, and start from it."""
         ...
 
+    async def discard_model(self, digest: Digest) -> None:
+        """Delete a model that `accept_model` refused, if nobody else needs the same file."""
+        ...
+
     def received(self, key: Key, count: int) -> None:
         """Count bytes that arrived."""
         ...
+
+
+Slot = tuple[ClientName, bool]  # who uploads; operators have names of their own (their models have no run)
+
+
+@dataclass(slots=True)
+class _Model:
+    """A model that arrives: encrypted as it comes, so it has no file to go on with after a restart."""
+
+    digest: Digest
+    blob: Blob
+    writing: asyncio.Future[None] | None = None  # by a stream that a newer one took over from
 
 
 class Uploads:
@@ -74,26 +90,31 @@ class Uploads:
     ) -> None:
         self._desk, self._spool, self._blobs = desk, spool, blobs
         self._presence, self._workers = presence, workers
-        self._streams: dict[ClientName, object] = {}
-        self._models: dict[ClientName, tuple[Digest, Blob]] = {}
+        self._streams: dict[Slot, object] = {}
+        self._models: dict[Slot, _Model] = {}
 
     async def begin(self, client: ClientName, key: Key) -> Progress:
         """Say where to go on.  Raises Unavailable before a byte is sent that would fill the disk."""
-        self._desk.check_room(key)
         if key.purpose == "model":
-            self._desk.expect_model(client, key)
-            if await self._workers.file(self._blobs.exists, key.digest):
-                await self._desk.accept_model(client, key)
-                return Progress(key.bytes, True)
-            digest, blob = self._models.get(client, (None, None))
-            return Progress(blob.offset if blob is not None and digest == key.digest else 0, False)
+            return await self._begin_model(client, key)
         if self._desk.expect_update(client, key):
             return Progress(key.bytes, True)
         part = await self._workers.file(self._open, client, key)
         if part.offset < key.bytes:
+            self._desk.check_room(key.bytes - part.offset)
             return Progress(part.offset, False)
         await self._finish(client, key, part)
         return Progress(key.bytes, True)
+
+    async def _begin_model(self, client: ClientName, key: Key) -> Progress:
+        self._expect_model(client, key)
+        if await self._workers.file(self._blobs.exists, key.digest):
+            await self._desk.accept_model(client, key)
+            return Progress(key.bytes, True)
+        found = self._models.get(_slot(client, key))
+        offset = found.blob.offset if found is not None and found.digest == key.digest else 0
+        self._desk.check_room(key.bytes - offset)
+        return Progress(offset, False)
 
     async def receive(
         self,
@@ -103,39 +124,35 @@ class Uploads:
         recheck: Callable[[], None],
     ) -> Progress:
         """Take the chunks of one stream.  Raises what refuses them; what arrived before stays."""
-        mine = self._streams[client] = object()
+        slot = _slot(client, key)
+        mine = self._streams[slot] = object()
+        own = self._mine(slot, mine, chunks, recheck)
         try:
             if key.purpose == "model":
-                return await self._receive_model(client, key, self._mine(client, mine, chunks, recheck))
+                return await self._receive_model(client, key, own)
             if self._desk.expect_update(client, key):
                 return Progress(key.bytes, True)
             part = await self._workers.file(self._open, client, key)
-            await self._append(client, key, part, self._mine(client, mine, chunks, recheck))
+            await self._append(client, key, part, own)
             if part.offset < key.bytes:
                 return Progress(part.offset, False)
             await self._finish(client, key, part)
             return Progress(key.bytes, True)
         finally:
-            if self._streams.get(client) is mine:
-                del self._streams[client]
-
-    def forget(self, client: ClientName) -> None:
-        """Drop what a client that is gone for good had begun."""
-        _, blob = self._models.pop(client, (None, None))
-        if blob is not None:
-            blob.abort()
+            if self._streams.get(slot) is mine:
+                del self._streams[slot]
 
     async def _mine(
         self,
-        client: ClientName,
+        slot: Slot,
         mine: object,
         chunks: AsyncIterator[tuple[int, bytes]],
         recheck: Callable[[], None],
     ) -> AsyncIterator[tuple[int, bytes]]:
         async for offset, data in chunks:
             recheck()
-            if self._streams.get(client) is not mine:
-                raise Unavailable(f"a newer upload of {client} took over", 0.2)
+            if self._streams.get(slot) is not mine:
+                raise Unavailable(f"a newer upload of {slot[0]} took over", 0.2)
             if not 0 < len(data) <= MAX_CHUNK:
                 raise BadMessage(f"a chunk of {len(data)} bytes; 1 to {MAX_CHUNK} are allowed")
             yield offset, data
@@ -145,10 +162,10 @@ class Uploads:
     ) -> None:
         """Write each chunk while the next one arrives."""
         writing: asyncio.Future[None] | None = None
-        end = part.offset
+        begin = end = part.offset
         try:
             async for offset, data in chunks:
-                _check_place(offset, end, len(data), key.bytes)
+                _check_place(offset, end, len(data), key.bytes, end == begin)
                 if writing is not None:
                     await writing
                 writing = asyncio.ensure_future(self._workers.file(part.append, data))
@@ -172,37 +189,80 @@ class Uploads:
     def _open(self, client: ClientName, key: Key) -> Part:
         return self._spool.part(key.run, key.round, key.attempt, client, key.digest, key.bytes)
 
+    def _expect_model(self, client: ClientName, key: Key) -> None:
+        try:
+            self._desk.expect_model(client, key)
+        except Error:
+            self._give_up(_slot(client, key))  # its time is over: nobody will finish it
+            raise
+
     async def _receive_model(
         self, client: ClientName, key: Key, chunks: AsyncIterator[tuple[int, bytes]]
     ) -> Progress:
         """Encrypt a model as it arrives; over a restart of the coordinator it begins again."""
-        self._desk.expect_model(client, key)
-        digest, blob = self._models.get(client, (None, None))
-        if blob is None or digest != key.digest:
-            self.forget(client)
-            blob = await self._workers.file(self._blobs.writer)
-            self._models[client] = (key.digest, blob)
+        self._expect_model(client, key)
+        slot = _slot(client, key)
+        found = await self._arriving(slot, key)
+        begin = found.blob.offset
         async for offset, data in chunks:
-            _check_place(offset, blob.offset, len(data), key.bytes)
-            await self._workers.file(blob.write, data)
-            self._presence.moved(client, "uploading", blob.offset, key.bytes)
+            _check_place(offset, found.blob.offset, len(data), key.bytes, found.blob.offset == begin)
+            await self._write(slot, found, data)
+            if key.run:
+                self._presence.moved(client, "uploading", found.blob.offset, key.bytes)
             self._desk.received(key, len(data))
-        if blob.offset < key.bytes:
-            return Progress(blob.offset, False)
-        del self._models[client]
-        found = await self._workers.file(blob.commit)
-        if found != key.digest:
-            await self._workers.file(self._blobs.delete, found)
-            raise Corrupt(f"the model's SHA-256 is {found}, not {key.digest} as announced")
+        if found.blob.offset < key.bytes:
+            return Progress(found.blob.offset, False)
+        if self._models.pop(slot, None) is not found:
+            raise Unavailable(f"a newer upload of {client} took over", 0.2)
+        await self._workers.file(found.blob.commit, key.digest)
         try:
             await self._desk.accept_model(client, key)
         except PeerFault:
-            await self._workers.file(self._blobs.delete, found)
+            await self._desk.discard_model(key.digest)
             raise
         return Progress(key.bytes, True)
 
+    async def _arriving(self, slot: Slot, key: Key) -> _Model:
+        """Return the model that is arriving in a slot, once nobody else writes to it; or begin it."""
+        found = self._models.get(slot)
+        if found is not None and found.writing is not None:
+            await asyncio.wait((found.writing,))
+            found = self._models.get(slot)
+        if found is None or found.digest != key.digest:
+            self._give_up(slot)
+            found = _Model(key.digest, await self._workers.file(self._blobs.writer))
+            if slot in self._models:  # in the meantime
+                found.blob.abort()
+                raise Unavailable(f"a newer upload of {slot[0]} took over", 0.2)
+            self._models[slot] = found
+        return found
 
-def _check_place(offset: int, end: int, length: int, total: int) -> None:
+    async def _write(self, slot: Slot, found: _Model, data: bytes) -> None:
+        found.writing = asyncio.ensure_future(self._workers.file(found.blob.write, data))
+        try:
+            await asyncio.shield(found.writing)
+        except Error:  # the blob has given itself up; the next stream begins a new one
+            if self._models.get(slot) is found:
+                del self._models[slot]
+            raise
+
+    def _give_up(self, slot: Slot) -> None:
+        found = self._models.pop(slot, None)
+        if found is None:
+            return
+        if found.writing is not None and not found.writing.done():
+            found.writing.add_done_callback(lambda _: found.blob.abort())
+        else:
+            found.blob.abort()
+
+
+def _slot(client: ClientName, key: Key) -> Slot:
+    return client, bool(key.run)
+
+
+def _check_place(offset: int, end: int, length: int, total: int, first: bool) -> None:
+    if offset != end and first:  # what a broken stream still had on its way came in after `begin`
+        raise Unavailable(f"the upload stands at byte {end} now, not {offset}: ask where to go on", 0.1)
     if offset != end:
         raise BadMessage(f"a chunk at byte {offset}; the next one expected begins at {end}")
     if end + length > total:

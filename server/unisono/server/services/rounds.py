@@ -16,6 +16,7 @@ from unisono.wire.v1 import types_pb2 as types
 from .guard import Caller, Context, Guard
 
 MAX_NAMES = 256
+STAGES = {number: name.lower() for name, number in pb.Progress.Stage.items() if number}  # others: of N+1
 
 
 class RoundService(round_pb2_grpc.RoundServiceServicer):
@@ -28,12 +29,14 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
         async def handle(caller: Caller) -> pb.HelloReply:
             protocol = common_protocol(self._protocols, (request.protocol_min, request.protocol_max))
             names = (*request.tasks, *request.protections, *request.strategies, *request.codecs)
-            if len(names) > MAX_NAMES or any(len(name) > 128 for name in names):
-                raise BadMessage(f"a hello with {len(names)} names; at most {MAX_NAMES} of 128 characters")
+            if len(names) > MAX_NAMES or any(printable(name, 128) != name for name in names):
+                raise BadMessage(
+                    f"a hello with {len(names)} names; at most {MAX_NAMES} of 128 printable characters"
+                )
             await self._clients.hello(
                 ClientName(caller.name),
                 Greeting(
-                    software=request.software[:64],
+                    software=printable(request.software, 64),
                     protocol=protocol,
                     tasks=frozenset(request.tasks),
                     protections=frozenset(request.protections),
@@ -72,16 +75,20 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                 await self._clients.joined(client, RunId(said.run), said.manifest, model)
             case "declined":
                 no = request.declined
-                await self._clients.declined(client, RunId(no.run), no.code, no.reason)
+                await self._clients.declined(
+                    client, RunId(no.run), printable(no.code, 40), printable(no.reason, 400)
+                )
             case "progress":
                 at, moved = request.progress.attempt, request.progress
-                stage = pb.Progress.Stage.Name(moved.stage).lower()
+                stage = STAGES.get(moved.stage, "working")
                 attempt = (RunId(at.run), at.round, at.attempt)
                 self._clients.progress(client, attempt, (stage, moved.done, moved.total))
             case "task_failed":
                 at, bad = request.task_failed.attempt, request.task_failed
-                failure = TaskFailed(client, at.round, at.attempt, bad.code[:40], bad.text[:2000])
-                await self._clients.task_failed(client, failure, RunId(at.run))
+                code, text = printable(bad.code, 40), printable(bad.text, 2000)
+                await self._clients.task_failed(
+                    client, TaskFailed(client, at.round, at.attempt, code, text), RunId(at.run)
+                )
             case "leaving":
                 await self._clients.leaving(client)
             case _:
@@ -101,6 +108,11 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
             clients_enrolled=enrolled,
             long_poll_seconds=self._hall.config.long_poll_seconds,
         )
+
+
+def printable(text: str, most: int) -> str:
+    """Return what of a peer's words may go to a terminal: escape sequences would be carried out there."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text[:most])
 
 
 def common_protocol(ours: tuple[int, int], theirs: tuple[int, int]) -> int:

@@ -15,6 +15,7 @@ from unisono.base.errors import (
     Unavailable,
 )
 
+MOST = 2000  # characters of a message: it travels in HTTP/2 headers, which have 8 KiB
 CODE, RETRY_AFTER = "unisono-code", "unisono-retry-after"  # trailing metadata
 
 _STATUS: tuple[tuple[type[Error], grpc.StatusCode], ...] = (  # the first that fits
@@ -40,4 +41,4 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
     metadata: Metadata = ((CODE, error.code),)
     if isinstance(error, Unavailable):
         metadata += ((RETRY_AFTER, f"{error.retry_after:g}"),)
-    return status, str(error), metadata
+    return status, str(error)[:MOST], metadata

@@ -20,7 +20,9 @@ class ServerCertificate:
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials that ask for a client certificate of our CA, read anew at each handshake."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
+            self._configuration(),
+            self._renewed,  # type: ignore[arg-type]  # gRPC takes None for "as before"; its stubs do not
+            require_client_authentication=True,
         )
 
     def current(self) -> bytes:
@@ -40,3 +42,9 @@ class ServerCertificate:
         return grpc.ssl_server_certificate_configuration(
             [self._current()], root_certificates=self._authority.certificate_pem
         )
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return a configuration only if it is new: gRPC makes a TLS context of each that it gets."""
+        before = self._pair
+        found = self._configuration()
+        return None if self._pair is before else found
