@@ -249,13 +249,18 @@ class Federation:
         return sorted((self.operator / "coordinator" / "spool").glob("*/*"))
 
     def close(self) -> None:
-        """Kill everything; print the logs, which pytest shows if the test failed."""
+        """Kill everything; print the logs, which pytest shows if the test failed; remove the folders."""
+        self.end()
+        for log in sorted(self.root.glob("*.log")) + sorted(self.root.glob("*/client/trainer.log")):
+            print(f"--- {log.relative_to(self.root)}\n{log.read_text(errors='replace')[-4000:]}")
+        shutil.rmtree(self.root)
+
+    def end(self) -> None:
+        """Kill everything."""
         for process in self.processes:
             process.kill()
         for watch in self.watches:
             watch.close()
-        for log in sorted(self.root.glob("*.log")) + sorted(self.root.glob("*/client/trainer.log")):
-            print(f"--- {log.relative_to(self.root)}\n{log.read_text(errors='replace')[-4000:]}")
 
     def _start(self, name: str, *words: str | Path) -> Process:
         return self._begin(name, self._words(*words))
@@ -288,7 +293,7 @@ def found(root: Path) -> Federation:
             assert joined.code == 0, joined.err
         assert coordinator.stop() == 0, coordinator.text
     finally:
-        federation.close()
+        federation.end()
     return federation
 
 

@@ -51,12 +51,13 @@ def test_a_token_of_another_federation(federation: Federation, tmp_path: Path) -
 
 
 def test_a_certificate_is_renewed_while_a_run_goes_on(federation: Federation) -> None:
-    federation.settings(client_certificate_life="4s")
+    """At two thirds of six seconds; the run takes longer than one certificate lives."""
+    federation.settings(client_certificate_life="6s")
     federation.serve()
     for name in ("dora", "emil"):
         assert federation.join(name, federation.token(name)).code == 0
         federation.client(name)
-    done = federation.run(plan(count=6, parameters={"seconds": 1.0})).finished()
+    done = federation.run(plan(count=7, parameters={"seconds": 1.0})).finished()
     assert all(r["survivors"] == ["dora", "emil"] and r["attempts"] == 1 for r in done["rounds"])
     for client in federation.processes[1:]:
         assert client.running
@@ -64,10 +65,10 @@ def test_a_certificate_is_renewed_while_a_run_goes_on(federation: Federation) ->
 
 
 def test_an_expired_certificate_and_the_way_back(federation: Federation) -> None:
-    federation.settings(client_certificate_life="1s")
+    federation.settings(client_certificate_life="3s")
     federation.serve()
     assert federation.join("dora", federation.token("dora")).code == 0
-    time.sleep(1.2)
+    time.sleep(3.2)
     late = federation.cli("client", "--dir", federation.site("dora"))
     assert late.code == 4, late
     assert "the certificate of dora expired" in late.err

@@ -1,5 +1,7 @@
 """What is refused, and in which words: at the start of processes, of runs, and in the middle of training."""
 
+import re
+
 import pytest
 from harness import CLIENTS, Document, Federation, plan
 from tasks import WORDS
@@ -31,6 +33,22 @@ def test_a_second_client_on_the_same_folder(federation: Federation) -> None:
     federation.client("anna").says("connected")
     second = federation.cli("client", "--dir", federation.site("anna"))
     assert second.code == 3, second.err
+
+
+def test_nobody_listens(federation: Federation) -> None:
+    """A client goes on trying, everything else exits 5 and says where it looked."""
+    done = federation.cli("run", "list", "--dir", federation.operator)
+    assert done.code == 5, done
+    assert f"localhost:{federation.port}" in done.err
+
+
+def test_a_plan_outside_a_site_s_policy(federation: Federation) -> None:
+    federation.serve()
+    (federation.site("bela") / "client" / "policy.toml").write_text("min_cohort = 3\n")
+    federation.clients("anna", "bela")
+    done = federation.run(plan(cohort={"wait_seconds": 3.0})).ended()
+    assert done["state"] == "failed"
+    assert re.search(r"declined: bela: .*min_cohort", done["reason"]), done["reason"]
 
 
 def test_nobody_offers_the_task(federation: Federation) -> None:
