@@ -1,0 +1,32 @@
+"""A state from its bytes, after a restart."""
+
+from unisono.base.errors import BadMessage
+from unisono.secagg.shared.encoding import kind_of
+
+from .abandon import Abandoned
+from .advertise import Advertised
+from .agree import Uploaded
+from .reveal import Agreed, Revealed
+from .share import Rostered, Shared
+from .state import State
+from .upload import Committed, Ready
+
+STATES: tuple[type[State], ...] = (
+    Advertised,
+    Rostered,
+    Shared,
+    Ready,
+    Committed,
+    Uploaded,
+    Agreed,
+    Revealed,
+    Abandoned,
+)
+
+
+def decode_state(data: bytes) -> State:
+    """Return the state that was saved.  Raises BadMessage."""
+    for state in STATES:
+        if state.kind == kind_of(data):
+            return state.decode(data)
+    raise BadMessage(f'"{kind_of(data):.40}" is no state of a client')
