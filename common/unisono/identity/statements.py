@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from unisono.base.errors import BadCredentials, Corrupt
 from unisono.base.ids import Digest
-from unisono.crypto import Field, SigningKey, encode, verify
+from unisono.crypto.kdf import Field, encode
+from unisono.crypto.keys import SigningKey, verify
 from unisono.crypto.labels import STATEMENT
 
 

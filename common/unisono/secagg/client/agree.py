@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from unisono.crypto.keys import SigningKey
 from unisono.secagg.shared.keys import MaskStream
-from unisono.secagg.shared.messages import Agree, Survivors, Upload
+from unisono.secagg.shared.messages import Agree, Deal, Survivors, Upload
 from unisono.secagg.shared.statements import Members, agree, upload
 
 from .framed import Joint
@@ -13,13 +13,14 @@ from .holding import Held
 from .refusals import (
     AlreadyReleased,
     NotASurvivor,
+    SecondShareSet,
     SurvivorNotSigned,
     TooFewSurvivors,
     VectorChanged,
 )
 from .releases import Release
 from .reveal import Agreed
-from .state import Frame, Move
+from .state import Frame, Move, State
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class Uploaded(Joint, kind="client/uploaded"):
     @property
     def release(self) -> Release:
         return Release.of(self.frame, self.u1, self.vector)
+
+    def receive_deal(self, deal: Deal) -> Move[State]:
+        """Row 17; answer a coordinator that lost the statement."""
+        if deal.u1 != self.u1:
+            raise SecondShareSet(
+                "another set of clients who shared than the one that the upload is signed for"
+            )
+        return Move(self, self.message)
 
     def commit(self, vector: bytes, length: int) -> Move["Uploaded"]:
         """Row 20: the same bytes again, or none."""

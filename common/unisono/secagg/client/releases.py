@@ -35,7 +35,7 @@ class Release(Coded, kind="client/release"):
     identities: tuple[bytes, ...]
     u1: Members
     vector: bytes  # digest of the quantised one
-    repeats: bool  # another release's sum again: no release of its own
+    only: Bound | None  # if it repeats another release's sum: then it is no release of its own
 
     @classmethod
     def of(cls, frame: Frame, u1: Members, vector: bytes) -> "Release":
@@ -52,7 +52,7 @@ class Release(Coded, kind="client/release"):
             tuple(entry.identity for entry in entries),
             u1,
             vector,
-            setup.only is not None,
+            setup.only,
         )
 
     def identity(self, number: int) -> bytes | None:
@@ -110,11 +110,11 @@ def check_releases(
         if not release.concerns(attempt, model):
             continue
         certificate = certificates.get(release.ctx)
-        bound = release.judge(certificate) if certificate is not None else None
+        bound = release.judge(certificate) if certificate is not None else release.only
         if certificate is None or bound is not None:
             still_open.append(release)
             bounds.append(bound)
-    if sum(not release.repeats for release in still_open) < max_releases:
+    if sum(release.only is None for release in still_open) < max_releases:
         return None
     return _one_bound(still_open, bounds, attempt)
 

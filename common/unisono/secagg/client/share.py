@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from unisono.base.errors import Corrupt
+from unisono.base.errors import Corrupt, Fault
 from unisono.base.ids import Digest
 from unisono.crypto.entropy import Entropy
 from unisono.crypto.kem import KemKey, encapsulate
@@ -16,7 +16,7 @@ from unisono.crypto.keys import SigningKey
 from unisono.crypto.shamir import split
 from unisono.secagg.shared import keys as derive
 from unisono.secagg.shared import statements
-from unisono.secagg.shared.messages import Closing, Deal, Dealt, Parcel, Share
+from unisono.secagg.shared.messages import Closing, Complaint, Deal, Dealt, Parcel, Share
 from unisono.secagg.shared.roster import Entry, Roster, context
 from unisono.secagg.shared.spec import Spec
 
@@ -79,6 +79,18 @@ class Shared(Framed, kind="client/shared"):
         """Return the same bytes again: nothing is ever sealed twice under a key."""
         self._same_model(model)
         return Move(self, self.message)
+
+    def receive_roster(self, roster: Roster, spec_for: Callable[[int], Spec]) -> Move[State]:
+        """Answer a coordinator that lost the parcels."""
+        if roster != self.frame.roster:
+            raise SecondContext("a second roster for the same keys")
+        return Move(self, self.message)
+
+    def complaint(self, refusal: ShareUnreadable) -> bytes:
+        """Return what tells the coordinator whose parcel does not open; the client sits the attempt out."""
+        if refusal.peer is None:
+            raise Fault("a parcel that does not open has a sender")
+        return Complaint(self.frame.roster.numbers[refusal.peer]).encode()
 
     def receive_deal(self, deal: Deal) -> Move[Ready]:
         frame = self.frame

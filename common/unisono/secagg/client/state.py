@@ -59,6 +59,8 @@ class Setup(Coded):
     def __post_init__(self) -> None:
         if manifest_digest(self.pins) != self.attempt.manifest:
             raise BadMessage("the manifest of the attempt does not have the digest that names it")
+        if len({pin.name for pin in self.pins}) != len(self.pins):
+            raise BadMessage("the manifest of the attempt names somebody twice")
 
 
 @dataclass(frozen=True)

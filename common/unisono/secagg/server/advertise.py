@@ -3,15 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from unisono.base.errors import Fault, WrongPhase
+from unisono.base.errors import Corrupt, Fault, WrongPhase
 from unisono.base.ids import ClientName, Digest
+from unisono.crypto.digest import sha256
+from unisono.crypto.kem import encapsulate
+from unisono.crypto.keys import SealingKey
 from unisono.secagg.shared import terms
 from unisono.secagg.shared.roster import Entry, Roster, context
 from unisono.secagg.shared.spec import Spec
 from unisono.secagg.shared.statements import advertise
 
 from .book import Book, Setup
-from .faults import BadSignature, CohortTooSmall, DuplicateKey, WrongIdentity
+from .faults import BadSignature, CohortTooSmall, DuplicateKey, WeakKey, WrongIdentity
 from .share import Sharing
 from .stage import Record, Stage, Step
 
@@ -35,6 +38,7 @@ class Advertising(Stage, kind="server/advertising"):
         if entry.ctx0 != book.setup.attempt.ctx0 or not statement.signed(member.identity, entry.signature):
             raise BadSignature(f'the keys of "{client}" are not signed for this attempt', client)
         check_new(book, entry)
+        check_sound(entry)
         stage = replace(self, book=replace(book, entries=(*book.entries, entry)))
         return Step(stage, Record("advertise", client, entry.encode()))
 
@@ -64,6 +68,18 @@ def check_new(book: Book, entry: Entry) -> None:
     known = {key for other in book.entries for key in other.keys}
     if known & set(entry.keys) or len(set(entry.keys)) != len(entry.keys):
         raise DuplicateKey(f'"{entry.name}" advertised a key that is there already', entry.name)
+
+
+def check_sound(entry: Entry) -> None:
+    """Refuse here, at the cost of one client, what would make all others refuse the roster."""
+    probe = SealingKey.from_bytes(sha256(b"any key will do"))
+    try:
+        for x25519 in (entry.c, entry.s):
+            probe.agree(x25519)
+        for kem in (entry.ec, entry.es):
+            encapsulate(kem)
+    except Corrupt:
+        raise WeakKey(f'"{entry.name}" advertised a key that gives no secret', entry.name) from None
 
 
 def check_size(clients: int, spec: Spec) -> None:

@@ -42,6 +42,12 @@ class DuplicateKey(Blamed):
     code = "duplicate_key"
 
 
+class WeakKey(Blamed):
+    """At 0: a key gives no secret, so that everybody else would refuse the roster."""
+
+    code = "weak_key"
+
+
 class CohortTooSmall(Refused):
     """At 0, 1: too few clients advertised, or shared, for the plan."""
 

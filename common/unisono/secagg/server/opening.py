@@ -21,7 +21,7 @@ from unisono.secagg.shared.keys import MaskStream, Vault
 from unisono.secagg.shared.statements import Members
 
 from .book import Book
-from .faults import BadShares, BadVault, TooFewShares
+from .faults import BadShares, BadVault, SumMismatch, TooFewShares
 from .reveal import Revealing
 from .upload import place
 
@@ -105,6 +105,18 @@ def open_masks(stage: Revealing) -> Opening:
     for owner in book.dropped:
         streams.extend(_pair_masks(book, owner, _vault(answers, owner)))
     return Opening(tuple(streams), book.roster.names(tuple(sorted(answers.odd))))
+
+
+def check_sum(one: float, weight: float, survivors: int) -> None:
+    """Hold the head of the opened sum to the set: the cheap alarm for masks that do not cancel.
+
+    Lanes and unused bits are `codec.check_lanes`'s; a sum that fails either is not published.
+    """
+    if one != survivors or not weight > 0:
+        raise SumMismatch(
+            f"the opened sum counts {one:g} clients of weight {weight:g}; {survivors} survived: some masks "
+            "or a vector are wrong, and nothing of it is published"
+        )
 
 
 def _collect(book: Book) -> _Answers:
