@@ -274,3 +274,72 @@ def header(kind: str) -> bytes:
 def some(value: bytes | None) -> bytes:
     assert value is not None
     return value
+
+
+@dataclass(frozen=True)
+class Journey:
+    """An attempt of five that went well, kept at every step: the last site shared and never uploaded.
+
+    `states` are those of site 1 and `stages` the coordinator's, by class; `down` is what site 1 was sent;
+    `up` is what everybody sent, by kind; `spool` what was stored.
+    """
+
+    world: World
+    states: dict[type[c.State], c.State]
+    stages: dict[type[s.Stage], s.Stage]
+    down: dict[type[Coded], Coded]
+    up: dict[tuple[str, ClientName], bytes]
+    spool: dict[ClientName, Words]
+
+    def state(self, kind: type[ST]) -> ST:
+        found = self.states[kind]
+        assert isinstance(found, kind)
+        return found
+
+    def sent(self, kind: type[M]) -> M:
+        found = self.down[kind]
+        assert isinstance(found, kind)
+        return found
+
+    def said(self, kind: type[M], name: ClientName) -> M:
+        return kind.decode(self.up[kind.kind, name])
+
+
+@cache
+def journey(n: int = 5, colluding: int = 0) -> Journey:
+    world, who = World(n, colluding), names(n)
+    states: dict[type[c.State], c.State] = {}
+    stages: dict[type[s.Stage], s.Stage] = {}
+    down: dict[type[Coded], Coded] = {}
+    up: dict[tuple[str, ClientName], bytes] = {}
+
+    def saved(data: bytes) -> None:
+        first.disk = data
+        states[type(first.state)] = first.state
+
+    first = world.sites[who[0]]
+    object.__setattr__(first, "_save", saved)
+    coordinator = world.coordinator
+
+    def carry(name: ClientName, data: bytes | None) -> None:
+        stages[type(coordinator.stage)] = coordinator.stage
+        kind = next(kind for kind in UP if some(data).startswith(header(kind)))
+        up[kind, name] = some(data)
+        world.up(name, data)
+
+    for name in who:
+        carry(name, world.sites[name].begin())
+    for leg, freeze in enumerate(("freeze_roster", "freeze_shares", "freeze_survivors", "certify", "")):
+        for name in who[: n if leg < 2 else n - 1] if leg else ():
+            message = coordinator.stage.message_for(name)
+            assert message is not None
+            if name == who[0]:
+                down[type(message)] = message
+            carry(name, world.sites[name].receive(message))
+        if leg == 0:
+            coordinator.freeze_roster()
+        elif freeze:
+            coordinator.step(getattr(coordinator.stage, freeze)())
+    stages[type(coordinator.stage)] = coordinator.stage
+    assert coordinator.sum().tolist() == [1] * (n - 1) + [0]
+    return Journey(world, states, stages, down, up, coordinator.spool)
