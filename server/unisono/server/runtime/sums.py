@@ -63,6 +63,9 @@ class Sums:
             _check_lanes(spec, offset, words)
             _copy_head(spec, offset, words, head)
         read_head(spec, head, 1)  # "one" is 1, the weight at most 1, no count below 0
+        if update.client in partial.counted:  # it sent other bytes before, which came to nothing
+            self.drop(run)
+            partial = self._partial(run, round_, attempt, spec)
         self._add(partial, update)
 
     def total(
