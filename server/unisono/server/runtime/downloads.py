@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest
@@ -21,7 +21,7 @@ class Downloads:
         self._blobs, self._workers = blobs, workers
         self._segments: OrderedDict[tuple[Digest, int], asyncio.Future[bytes]] = OrderedDict()
 
-    async def read(self, digest: Digest, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def read(self, digest: Digest, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset, data) from `offset` to the end.  Raises NotFound, BadMessage, Corrupt."""
         reader = await self._workers.file(self._blobs.open, digest)
         index = offset // SEGMENT

@@ -1,6 +1,7 @@
 """Bytes in and out, on the wire."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
@@ -50,9 +51,10 @@ class TransferService(transfer_pb2_grpc.TransferServiceServicer):
         async def handle(caller: Caller) -> AsyncIterator[types.Chunk]:
             digest = digest_of(request.sha256)
             sent = await self._library.lend(caller.peer, digest)
-            async for offset, data in self._downloads.read(digest, request.offset):
-                sent(len(data))
-                yield types.Chunk(offset=offset, data=data)
+            async with aclosing(self._downloads.read(digest, request.offset)) as chunks:
+                async for offset, data in chunks:
+                    sent(len(data))
+                    yield types.Chunk(offset=offset, data=data)
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
