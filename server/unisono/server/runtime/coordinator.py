@@ -126,8 +126,7 @@ class Coordinator:
             await lineage.driver.live()
         except Exception:  # a bug: begin again from what is saved, as after a crash
             log.exception("driver_died", run=lineage.id)
-            await asyncio.sleep(AGAIN)
-            await self.start(lineage.id)
+            await self._start_again(lineage.id)
             return
         for client in lineage.run.roster:
             outcome = lineage.outcome(client)
@@ -140,6 +139,15 @@ class Coordinator:
         del self._hall.runs[lineage.id]
         self._hall.bells.ring(members)
         self._hall.watchers.ring((lineage.id,))
+
+    async def _start_again(self, run: RunId) -> None:
+        while True:
+            await asyncio.sleep(AGAIN)
+            try:
+                await self.start(run)
+                return
+            except Exception:
+                log.exception("not_started", run=run)
 
     async def _beat(self) -> None:
         """Tell runs whose clients have been silent for too long."""
