@@ -92,6 +92,8 @@ class Book(Coded):
     def number(self, client: ClientName, event: str) -> int:
         """Return the client's number.  Raises WrongIdentity, WrongPhase if it is not in the roster."""
         self.member(client)
+        if self.frozen is None:
+            raise WrongPhase("still collecting keys", event)
         number = self.roster.numbers.get(client)
         if number is None:
             raise WrongPhase("going on without this client: its keys came too late", event)
