@@ -204,6 +204,7 @@ class Coordinator:
 
 
 UP: dict[str, type[Coded]] = {m.kind: m for m in (Entry, Share, Upload, Agree, Answer, Abandon)}
+DOWN: dict[str, type[Coded]] = {m.kind: m for m in (Roster, Deal, Survivors, Quorum, Closing)}
 
 
 @dataclass
@@ -242,6 +243,11 @@ class World:
         if data is not None:
             kind = next(kind for kind in UP if data.startswith(header(kind)))
             self.coordinator.receive(name, UP[kind].decode(data), self.sites[name].upload)
+
+    def down(self, name: ClientName, data: bytes) -> bytes | None:
+        """Carry a message to a client, as bytes."""
+        kind = next(kind for kind in DOWN if data.startswith(header(kind)))
+        return self.sites[name].receive(DOWN[kind].decode(data))
 
     def advertise(self, who: Iterable[ClientName]) -> None:
         for name in who:

@@ -6,6 +6,8 @@ from unisono.secagg.shared.encoding import kind_of
 from .abandon import Abandoned
 from .advertise import Advertised
 from .agree import Uploaded
+from .framed import Framed
+from .releases import Release
 from .reveal import Agreed, Revealed
 from .share import Rostered, Shared
 from .state import State
@@ -30,3 +32,11 @@ def decode_state(data: bytes) -> State:
         if state.kind == kind_of(data):
             return state.decode(data)
     raise BadMessage(f'"{kind_of(data):.40}" is no state of a client')
+
+
+def release_of(state: State) -> Release | None:
+    """Return what this attempt counts as, if its upload signature may have left; kept until the run ends."""
+    match state:
+        case Framed() | Abandoned():
+            return state.release
+    return None
