@@ -331,11 +331,13 @@ def test_a_damaged_or_other_model_is_refused(start: Callable[[], Child]) -> None
     file.write_bytes(sealed)
     assert child.ask(child.work())["failed"]["code"] == "bad_model"
     child.open("Large")
-    child.describe()
+    large_model = child.describe()["model"]
     large = file.read_bytes()
     child.begin("Plain")
     file.write_bytes(large)
-    assert child.ask(child.work())["failed"]["code"] == "model_differs"
+    assert child.ask(child.work())["failed"]["code"] == "bad_model"
+    other = child.work() | {"model_sha256": large_model}
+    assert child.ask(other)["failed"]["code"] == "model_differs"
 
 
 def test_a_request_that_is_none_gets_an_answer(start: Callable[[], Child]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from unisono.base.ids import Digest
 from unisono.client.trainer import seeding
 from unisono.client.trainer.batches import count, feed
 from unisono.client.trainer.desk import Desk
@@ -153,8 +154,8 @@ class Site:
         }, head
 
     def file(self) -> bytes:
-        with SealedFile(self.folder / "model", AtRest(KEY)) as file:
-            return file.read(0, file.length)
+        with SealedFile(self.folder / "model", AtRest(KEY), Digest(str(self.model))) as file:
+            return bytes(file.read(0, file.length))
 
 
 PLAN = """

@@ -3,13 +3,21 @@
 from unisono.base.errors import Corrupt, Fault
 
 from .entropy import Entropy
-from .kdf import hkdf
+from .kdf import encode, hkdf
 from .labels import AT_REST
 from .segments import Opener, Sealer
 
 MAGIC = b"unisono1"
 SALT = 32
 HEADER = len(MAGIC) + SALT
+
+
+def cached(model: str) -> bytes:
+    """Return the context of a model in a site's cache: what opens under it is the model of that digest.
+
+    So the process that trains need not hash what the process that fetched it has hashed.
+    """
+    return encode("cache", model)
 
 
 class AtRest:

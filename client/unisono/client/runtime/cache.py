@@ -15,6 +15,7 @@ from unisono.crypto import (
     TAG,
     AtRest,
     Sha256,
+    cached,
     layout,
     plain_length,
     sealed_length,
@@ -22,8 +23,6 @@ from unisono.crypto import (
 )
 
 from .files import private_folder
-
-CONTEXT = b"cache"
 
 
 class Cache:
@@ -58,7 +57,7 @@ class Cache:
     def read(self, digest: Digest, plain: int, offset: int = 0) -> Iterator[bytes]:
         """Yield a model's plain bytes from `offset` on, at most 1 MiB at a time.  Raises Corrupt."""
         with self.path(digest).open("rb") as file:
-            opener = self._at_rest.opener(file.read(HEADER), CONTEXT)
+            opener = self._at_rest.opener(file.read(HEADER), cached(digest))
             for index, start, stop, last in layout(plain):
                 if stop <= offset and not last:
                     continue
@@ -94,7 +93,7 @@ class Arriving:
         self._old, self._new = cache.part(digest), cache.part(digest).with_suffix(".new")
         self._hash, self._pending, self._sealed, self.offset = Sha256(), bytearray(), 0, 0
         self._buffer = bytearray(SEGMENT + TAG)
-        header, self._sealer = at_rest.new(system_entropy, CONTEXT)
+        header, self._sealer = at_rest.new(system_entropy, cached(digest))
         self._file: BinaryIO = os.fdopen(
             os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0
         )
@@ -107,7 +106,7 @@ class Arriving:
         if not self._old.exists():
             return
         with self._old.open("rb") as old, suppress(Corrupt):
-            opener = at_rest.opener(old.read(HEADER), CONTEXT)
+            opener = at_rest.opener(old.read(HEADER), cached(self._digest))
             for index, start, stop, last in layout(self._plain):
                 sealed = old.read(SEGMENT + TAG)
                 if last or len(sealed) < stop - start + TAG:

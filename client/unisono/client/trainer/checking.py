@@ -99,7 +99,7 @@ class Examination:
         """Write the model as a file and store it again: what every round does."""
         self._file = _plain(self._held, self._manifest)
         entries = parse_header(self._file[: len(self._manifest.header)], len(self._file))
-        load(self._held, self._manifest, self._read, None)
+        load(self._held, self._manifest, self._read)
         if _plain(self._held, self._manifest) != self._file:
             raise BadConfiguration("the model stored from its own file is not the same model")
         return f"{len(entries)} tensors written, read and stored again"
@@ -120,7 +120,7 @@ class Examination:
 
     def _trained(self) -> tuple[Digest, int, float]:
         """Train from the first model; return digest and norm of the delta, and the examples."""
-        load(self._held, self._manifest, self._read, None)
+        load(self._held, self._manifest, self._read)
         context = self._bench.context("train", 1, unseen)
         with user_code():
             found = self._bench.task.train(self._held.made, context)

@@ -17,26 +17,28 @@ from unisono.crypto import (
     Readable,
     Sealer,
     Sha256,
+    cached,
     plain_length,
     system_entropy,
 )
 from unisono.crypto.buffers import flat
-from unisono.tensors import DTYPES, Manifest, Reader, check_header
+from unisono.tensors import DTYPES, Bytes, Manifest, Reader, check_header
 from unisono.tensors.vector import read_elements
 
 from .failures import Failed
 from .model import STEP, Held
 
-CONTEXT = b"cache"
-
 
 class SealedFile:
-    """Reads any stretch of a file at rest; the last segment opened stays, so a pass opens each one once."""
+    """Reads any stretch of a model at rest; the last segment opened stays, so a pass opens each one once.
 
-    def __init__(self, path: Path, at_rest: AtRest, context: bytes = CONTEXT) -> None:
+    The file is bound to its model's digest (`crypto.cached`), so what opens is that model: nothing is hashed.
+    """
+
+    def __init__(self, path: Path, at_rest: AtRest, model: Digest) -> None:
         self._file = path.open("rb", buffering=0)
         self.length = plain_length(os.fstat(self._file.fileno()).st_size - HEADER)
-        self._opener = at_rest.opener(self._file.read(HEADER), context)
+        self._opener = at_rest.opener(self._file.read(HEADER), cached(model))
         self._index = -1
         self._sealed, self._plain = bytearray(SEGMENT + TAG), bytearray(SEGMENT)
 
@@ -48,17 +50,21 @@ class SealedFile:
     ) -> None:
         self._file.close()
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes, fewer at the end of the file.  Raises Corrupt."""
-        parts = []
+    def read(self, offset: int, length: int) -> Bytes:
+        """Return `length` bytes, fewer at the end of the file; valid until the next read.  Raises Corrupt."""
         end = min(offset + length, self.length)
+        if offset < end and offset // SEGMENT == (end - 1) // SEGMENT:
+            self._open(offset // SEGMENT)
+            begin = offset % SEGMENT
+            return memoryview(self._plain)[begin : begin + end - offset]  # the usual case: no copy
+        parts = []
         while offset < end:
             self._open(offset // SEGMENT)
             begin = offset % SEGMENT
             stop = min(SEGMENT, begin + end - offset)
             parts.append(bytes(memoryview(self._plain)[begin:stop]))
             offset += stop - begin
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _open(self, index: int) -> None:
         if index == self._index:
@@ -129,33 +135,35 @@ def durable(path: Path) -> Iterator[IO[bytes]]:
 
 def save(held: Held, manifest: Manifest, path: Path, at_rest: AtRest) -> Digest:
     """Write the model at rest; return its digest, that of the plain file."""
-    plain = Sha256(manifest.header)
+    plain = Sha256()
+    for raw in _plain(held, manifest):
+        plain.update(raw)
+    digest = plain.hexdigest()
     with durable(path) as file:
-        writer = SealedWriter(file, *at_rest.new(system_entropy, CONTEXT))
-        writer.write(manifest.header)
-        for piece in manifest.pieces():
-            for begin in range(0, piece.entry.size, STEP):
-                raw = held.raw(piece.entry.name, begin, min(begin + STEP, piece.entry.size))
-                plain.update(raw)
-                writer.write(raw)
+        writer = SealedWriter(file, *at_rest.new(system_entropy, cached(digest)))
+        for raw in _plain(held, manifest):
+            writer.write(raw)
         writer.finish()
-    return plain.hexdigest()
+    return digest
 
 
-def load(held: Held, manifest: Manifest, read: Reader, digest: str | None) -> None:
-    """Store a plain file's tensors into the model.  Raises Failed if it is another model or damaged."""
+def _plain(held: Held, manifest: Manifest) -> Iterator[Bytes]:
+    yield manifest.header
+    for piece in manifest.pieces():
+        for begin in range(0, piece.entry.size, STEP):
+            yield held.raw(piece.entry.name, begin, min(begin + STEP, piece.entry.size))
+
+
+def load(held: Held, manifest: Manifest, read: Reader) -> None:
+    """Store a plain file's tensors into the model.  Raises Failed if it is another, Corrupt if damaged."""
     header = bytes(read(0, len(manifest.header)))
     try:
         check_header(header, manifest)
     except BadUpdate as differs:
         raise Failed("model_differs", str(differs)) from differs
     held.reset()
-    sha256 = Sha256(header)
     for piece in manifest.pieces():
         step = STEP * 4 // DTYPES[piece.entry.dtype].size
         for begin in range(0, piece.entry.size, step):
-            raw = read_elements(read, piece, begin, min(begin + step, piece.entry.size))
-            sha256.update(raw)
-            held.store(piece.entry.name, begin, raw)
-    if digest is not None and sha256.hexdigest() != digest:
-        raise Failed("bad_model", f"its digest is {sha256.hexdigest()}, not {digest}")
+            end = min(begin + step, piece.entry.size)
+            held.store(piece.entry.name, begin, read_elements(read, piece, begin, end))

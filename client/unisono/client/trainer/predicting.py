@@ -31,7 +31,7 @@ def predict(task: Task, plan: Plan, device: str, model: Path, out: Path) -> int:
             file.seek(offset)
             return file.read(length)
 
-        load(held, Manifest(held.entries()), read, None)
+        load(held, Manifest(held.entries()), read)
     context = bench.context("predict", 0, unseen)
     with out.open("w", newline="") as table, user_code():
         rows = _written(csv.writer(table), bench.loops.predictions(task, held.made, context))

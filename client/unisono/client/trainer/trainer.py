@@ -1,7 +1,6 @@
 """One task in one process, warm between rounds: open, describe, work."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +11,7 @@ from unisono.codec import Spec, client_weight, rounding_stream
 from unisono.crypto import AtRest
 from unisono.plan import from_canonical
 from unisono.strategies import load as load_strategy
-from unisono.tensors import Manifest
+from unisono.tensors import Manifest, Reader
 
 from . import hooks, model_file, update
 from .failures import Failed, user_code
@@ -63,8 +62,8 @@ class Trainer:
         for part in spec.parts:
             if part.length != manifest.length:
                 raise Failed("model_differs", f"{manifest.length} values travel, the run has {part.length}")
-        with model_file.SealedFile(request.model, self._at_rest) as received:
-            model_file.load(held, manifest, received.read, request.model_sha256)
+        with model_file.SealedFile(request.model, self._at_rest, Digest(request.model_sha256)) as received:
+            model_file.load(held, manifest, received.read)
             counts = self._evaluate(request, held)
             trained = self._train(request, held, received.read, counts)
             _check_same(held, manifest)
@@ -90,9 +89,7 @@ class Trainer:
             found = self._bench.task.evaluate(held.made, context)
             return {name: (float(total), float(number)) for name, (total, number) in found.items()}
 
-    def _train(
-        self, request: Work, held: Held, received: Callable[[int, int], bytes], counts: Counts
-    ) -> hooks.Trained:
+    def _train(self, request: Work, held: Held, received: Reader, counts: Counts) -> hooks.Trained:
         if request.what == "evaluate":
             measured = max((number for _, number in counts.values()), default=0.0)
             return hooks.Trained(max(1, int(measured)), {})

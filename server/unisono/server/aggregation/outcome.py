@@ -29,9 +29,14 @@ def read_head(spec: Spec, words: NDArray[np.uint64], survivors: int) -> Outcome:
     """Return what the summed head says.
 
     Raises BadUpdate if the word "1" does not sum to the survivors (a mask is wrong, or an upload was
-    counted twice or not at all), or the weight cannot be.
+    counted twice or not at all), the weight cannot be, or a number is larger than clients may send: the sum
+    of all would overflow, and then nobody could say whose fault it is.
     """
     values = decode_head(words, spec)
+    most = survivors * ((2**63 - 1) // spec.clients)
+    for name, word in zip(spec.head, words.view(np.int64).tolist(), strict=True):
+        if abs(word) > most:
+            raise BadUpdate(f'"{name}" is {values[name]:.3g}; {survivors} of {spec.clients} clients reach less')
     if values["one"] != survivors:
         raise BadUpdate(
             f"the sum counts {values['one']} clients, not the {survivors} survivors: an upload was "

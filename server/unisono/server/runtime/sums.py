@@ -54,19 +54,14 @@ class Sums:
         self._plain = np.empty(SEGMENT // 8, np.uint64)
 
     def fold(self, run: RunId, round_: int, attempt: int, spec: Spec, update: Sealed) -> None:
-        """Open, check and add one update.  Raises Corrupt or BadUpdate and leaves the sum as it was."""
+        """Open, check and add one update, in one pass.  Raises Corrupt or BadUpdate: then it is in no sum."""
         partial = self._partial(run, round_, attempt, spec)
         if partial.counted.get(update.client) == update.digest:
             return
-        head = np.empty(len(spec.head), np.uint64)
-        for offset, words in self._open(update, spec):
-            _check_lanes(spec, offset, words)
-            _copy_head(spec, offset, words, head)
-        read_head(spec, head, 1)  # "one" is 1, the weight at most 1, no count below 0
         if update.client in partial.counted:  # it sent other bytes before, which came to nothing
             self.drop(run)
             partial = self._partial(run, round_, attempt, spec)
-        self._add(partial, update)
+        self._add(partial, update, check=True)
 
     def total(
         self, run: RunId, round_: int, attempt: int, spec: Spec, updates: Mapping[ClientName, Sealed]
@@ -99,10 +94,16 @@ class Sums:
             self._partials[run] = found
         return found
 
-    def _add(self, partial: Partial, update: Sealed) -> None:
+    def _add(self, partial: Partial, update: Sealed, *, check: bool = False) -> None:
+        spec, head = partial.spec, np.empty(len(partial.spec.head), np.uint64)
         try:
-            for offset, words in self._open(update, partial.spec):
+            for offset, words in self._open(update, spec):
+                if check:
+                    _check_lanes(spec, offset, words)
+                    _copy_head(spec, offset, words, head)
                 partial.total.add(offset, words)
+            if check:
+                read_head(spec, head, 1)  # "one" is 1, the weight at most 1, no count below 0
         except BaseException:  # half of an update may be in it: begin again from the spool
             self._partials = {run: kept for run, kept in self._partials.items() if kept is not partial}
             raise
