@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from unisono.base.errors import BadMessage
 from unisono.tensors import DTYPES, Entry, Manifest
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
-    lambda n: n != "__metadata__"
-)
+PRINTABLE = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
+NAMES = st.text(PRINTABLE, min_size=1, max_size=20).filter(lambda n: n != "__metadata__")
 
 
 @st.composite

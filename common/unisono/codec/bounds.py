@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 from unisono.base.errors import BadUpdate
 
 from .lanes import CHUNK
+from .spec import LARGEST_BOUND, SMALLEST_BOUND
 
 SMALLEST = 1e-10  # a coordinate: far below the last place of any float32 weight that matters
 
 
 def first_bound(model_norm: float) -> float:
-    """Return the bound of round 1: the norm of the model; 1 for a model of zeros.  Raises BadUpdate."""
-    return _rounded_up(_checked(model_norm)) or 1.0
+    """Return the bound of round 1: the norm of the model; 1 for a model of (almost) zeros.
+
+    Raises BadUpdate for a norm that no spec may have: no round could ever be laid out.
+    """
+    bound = _rounded_up(_checked(model_norm))
+    if bound > LARGEST_BOUND:
+        raise BadUpdate(f"a model of norm {model_norm:.3g}; at most {LARGEST_BOUND:g} can be trained")
+    return bound if bound >= SMALLEST_BOUND else 1.0
 
 
 def next_bound(bound: float, mean_norm: float, survivors: int, dimension: int) -> float:
@@ -34,7 +41,7 @@ def next_bound(bound: float, mean_norm: float, survivors: int, dimension: int) -
     wanted = _rounded_up(2 * math.sqrt(survivors) * _checked(mean_norm))
     if not wanted:
         return bound
-    return max(min(wanted, 2 * bound), _rounded_up(SMALLEST * math.sqrt(max(dimension, 1))))
+    return max(min(wanted, 2 * bound, LARGEST_BOUND), _rounded_up(SMALLEST * math.sqrt(max(dimension, 1))))
 
 
 def norm(vector: NDArray[np.float32]) -> float:

@@ -49,6 +49,8 @@ class Entry:
             return f"has a name that is reserved, empty or longer than {MAX_NAME} characters"
         if any("\ud800" <= letter <= "\udfff" for letter in self.name):
             return "has a name with an unpaired surrogate, which is no Unicode text"
+        if not self.name.isprintable():  # one client's names are shown on everybody's terminals
+            return "has a name with characters that cannot be printed"
         if self.dtype not in DTYPES:
             return f'has the type "{self.dtype[:20]}"; known are {", ".join(DTYPES)}'
         if len(self.shape) > MAX_DIMENSIONS:
@@ -90,6 +92,8 @@ class Manifest:
                 raise BadMessage(f'{what} "{twice[0][:80]}" appears twice in the manifest')
         if any(not 0 < len(name) <= MAX_NAME for name in self.metrics):
             raise BadMessage(f"a metric's name is empty or longer than {MAX_NAME} characters")
+        if any(not name.isprintable() for name in self.metrics):
+            raise BadMessage("a metric's name has characters that cannot be printed")
         if self.data_bytes > MAX_BYTES or len(self.header) > MAX_HEADER or len(self.encode()) > MAX_HEADER:
             raise BadMessage(f"a model of {len(ordered)} tensors, {self.data_bytes} bytes, is too large")
 

@@ -36,7 +36,9 @@ def read_head(spec: Spec, words: NDArray[np.uint64], survivors: int) -> Outcome:
     most = survivors * ((2**63 - 1) // spec.clients)
     for name, word in zip(spec.head, words.view(np.int64).tolist(), strict=True):
         if abs(word) > most:
-            raise BadUpdate(f'"{name}" is {values[name]:.3g}; {survivors} of {spec.clients} clients reach less')
+            raise BadUpdate(
+                f'"{name}" is {values[name]:.3g}; {survivors} of {spec.clients} clients reach less'
+            )
     if values["one"] != survivors:
         raise BadUpdate(
             f"the sum counts {values['one']} clients, not the {survivors} survivors: an upload was "
