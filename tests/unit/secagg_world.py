@@ -219,6 +219,7 @@ class World:
     bounds: dict[ClientName, Bound] = field(default_factory=dict)
     vectors: dict[ClientName, Words] = field(default_factory=dict)
     seed: str = "world"
+    words: int = 0  # of a vector; 0: one for each site
     sites: dict[ClientName, Site] = field(init=False)
     coordinator: Coordinator = field(init=False)
 
@@ -236,7 +237,7 @@ class World:
             self.sites[name] = Site(name, setup, self.spec, self.vectors.get(name, unit), entropy)
 
     def spec(self, n: int) -> Spec:
-        return spec_of(n, self.colluding, self.minimum, self.n)
+        return spec_of(n, self.colluding, self.minimum, self.words or self.n)
 
     def up(self, name: ClientName, data: bytes | None) -> None:
         """Carry a message to the coordinator, as bytes."""

@@ -1,7 +1,7 @@
 """Every message and state has one encoding, and bad bytes are BadMessage and nothing else."""
 
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -18,7 +18,7 @@ from unisono.secagg import server as s
 from unisono.secagg.shared.certificates import AbandonCertificate, AgreeCertificate
 from unisono.secagg.shared.encoding import PROTOCOL, Coded, kind_of, split
 from unisono.secagg.shared.messages import Closing, Complaint
-from unisono.secagg.shared.roster import fingerprint
+from unisono.secagg.shared.roster import Entry, fingerprint
 from unisono.secagg.shared.spec import Spec
 from unisono.secagg.shared.terms import Terms
 
@@ -120,6 +120,14 @@ def test_random_bodies_are_bad_messages_or_canonical(body: bytes) -> None:
         assert data.startswith(header(value.kind))
         with pytest.raises(BadMessage):
             type(value).decode(data)
+
+
+def test_a_key_has_one_spelling() -> None:
+    """X25519 ignores the top bit and reduces mod p: a copied key could pass for another one."""
+    entry = journey().said(Entry, names(1)[0])
+    for spelling in (entry.c[:31] + bytes([entry.c[31] | 0x80]), (2**255 - 18).to_bytes(32, "little")):
+        with pytest.raises(BadMessage, match="canonical"):
+            replace(entry, c=spelling)
 
 
 def test_unknown_kinds_and_sizes_are_named() -> None:

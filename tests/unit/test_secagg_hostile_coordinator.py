@@ -30,6 +30,7 @@ from unisono.secagg.shared import statements
 from unisono.secagg.shared.messages import (
     Agree,
     Closing,
+    Complaint,
     Deal,
     Dealt,
     Quorum,
@@ -287,6 +288,14 @@ def test_row_19_share_unreadable() -> None:
     refused("share_unreadable", dealt(with_parcel(3, mask_kem=theirs[1].mask_kem)), WHO[2])
     missing = Deal(DEAL.u1, tuple(d for d in DEAL.parcels if d.sender != 3))
     refused("share_unreadable", dealt(missing), WHO[2])
+
+
+def test_row_19_is_told_to_the_coordinator() -> None:
+    state = TRIP.state(c.Shared)
+    altered = with_parcel(3, box=bytes(82))
+    with pytest.raises(c.refusals.ShareUnreadable) as caught:
+        state.receive_deal(altered)
+    assert Complaint.decode(state.complaint(caught.value)) == Complaint(3)
 
 
 # leg 2

@@ -16,6 +16,7 @@ from .spec import Spec
 # fingerprint of the key, so that a renewed certificate changes nothing.
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 SIGNATURE = 64
+_FIELD = 2**255 - 19  # a larger number, or the ignored top bit, would be another spelling of somebody's key
 
 
 def fingerprint(identity: bytes) -> Digest:
@@ -93,6 +94,8 @@ class Entry(Coded, kind="advertise"):
             ("a signature", self.signature, SIGNATURE),
         ):
             exactly(f"advertisement of {self.name}: {what}", raw, length)
+        if any(int.from_bytes(key, "little") >= _FIELD for key in (self.c, self.s)):
+            raise BadMessage(f"advertisement of {self.name}: an X25519 key is not in its canonical form")
 
     @property
     def keys(self) -> tuple[bytes, ...]:
