@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from unisono.base.memory import tame
 from unisono.base.system_clock import SystemClock
 from unisono.crypto import AtRest, SealingKey, system_entropy
 from unisono.identity import Authority
@@ -17,7 +18,6 @@ from unisono.server.enrolment import Ledger
 from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.logs import configure
-from unisono.server.runtime.memory import tame
 from unisono.server.runtime.presence import Presence
 from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
