@@ -328,7 +328,11 @@ def test_no_room_is_told_before_a_byte_is_sent_but_not_of_what_is_here(site: Sit
         site.desk.full = True
         with pytest.raises(Unavailable, match=f"no room for {len(DATA)}"):
             await site.begin(key)
+        with pytest.raises(Unavailable, match=f"no room for {len(DATA)}"):  # who sends need not have asked
+            await site.send(cut(), key)
+        site.desk.full = False
         assert (await site.send(cut(), key)).complete
+        site.desk.full = True
         assert (await site.begin(key)).complete
 
     run(story())

@@ -73,17 +73,22 @@ class Acceptance:
             raise BadMessage(f"a model of {key.bytes} bytes; {self._hall.config.max_model_bytes} are allowed")
         if not key.run:  # an operator's file, for a run that is about to start
             return
-        stage = self._hall.active(key.run).run.stage
+        lineage = self._hall.active(key.run)
+        stage = lineage.run.stage
         if not isinstance(stage, Initialising) or stage.source != client or stage.model != key.digest:
             raise WrongPhase("not waiting for this client's initial model", "an upload")
+        if key.bytes != lineage.manifest.file_bytes:
+            size = lineage.manifest.file_bytes
+            raise BadMessage(f"a model of {key.bytes} bytes; by the run's manifest it has {size}")
 
     async def accept_model(self, client: ClientName, key: Key) -> None:
         """Check the model of a client against the run's manifest, and begin with it."""
         if not key.run:
             return
         lineage = self._hall.active(key.run)
-        length = await self._hall.workers.file(self._norm, key.digest, lineage.manifest)
-        await lineage.driver.handle(ModelReceived(client, key.digest, length))
+        async with self._hall.hold(key.digest):
+            length = await self._hall.workers.file(self._norm, key.digest, lineage.manifest)
+            await lineage.driver.handle(ModelReceived(client, key.digest, length))
 
     async def discard_model(self, digest: Digest) -> None:
         """Delete a model that was refused, unless a run has the same file for its own."""

@@ -22,6 +22,8 @@ from .instructions import Duty, Instruction
 from .lineage import Lineage
 from .presence import Greeting, Session
 
+MOST_MODELS = 4  # that one client may announce for a run, one after another: each is kept
+
 
 class Clients:
     """Answers the calls of clients."""
@@ -67,9 +69,16 @@ class Clients:
             reason = f"its model is another than the first client's: {difference}"
             await lineage.driver.handle(Declined(client, "model_differs", reason))
             raise Refused(reason)
+        announced = lineage.announced.setdefault(client, set())
+        if len(announced | {found.digest}) > MOST_MODELS:
+            raise Refused(f"{client} has announced {MOST_MODELS} different models for run {run} already")
+        announced.add(found.digest)
         lineage.manifests[found.digest] = found
-        await self._hall.workers.database(self._hall.store.put_manifest, found.digest, manifest)
-        await lineage.driver.handle(Joined(client, found.digest, model))
+        try:
+            await self._hall.workers.database(self._hall.store.put_manifest, found.digest, manifest)
+            await lineage.driver.handle(Joined(client, found.digest, model))
+        finally:
+            lineage.settle(found)
 
     async def declined(self, client: ClientName, run: RunId, code: str, reason: str) -> None:
         """Note that a client does not take part."""

@@ -23,7 +23,8 @@ class Lineage:
     plan_bytes: bytes
     plan_digest: Digest
     driver: Driver
-    manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    manifests: dict[Digest, Manifest] = field(default_factory=dict)  # agreed on, or about to be
+    announced: dict[ClientName, set[Digest]] = field(default_factory=dict)  # manifests, by who sent them
     _spec: tuple[tuple[object, ...], Spec] | None = None
 
     @property
@@ -37,6 +38,13 @@ class Lineage:
         if found is None:
             raise Refused(f"run {self.id} has no model yet")
         return found
+
+    def settle(self, found: Manifest) -> None:
+        """Keep a manifest that was announced if it is the run's, now that this is decided; else drop it."""
+        if self.run.manifest == found.digest:
+            self.manifests = {found.digest: found}
+        else:
+            self.manifests.pop(found.digest, None)
 
     def spec(self) -> Spec:
         """Return the layout of this attempt's updates.  Raises Refused outside a round."""

@@ -133,6 +133,8 @@ class Uploads:
             if self._desk.expect_update(client, key):
                 return Progress(key.bytes, True)
             part = await self._workers.file(self._open, client, key)
+            if part.offset < key.bytes:  # who sends need not have asked
+                self._desk.check_room(key.bytes - part.offset)
             await self._append(client, key, part, own)
             if part.offset < key.bytes:
                 return Progress(part.offset, False)
@@ -204,6 +206,8 @@ class Uploads:
         slot = _slot(client, key)
         found = await self._arriving(slot, key)
         begin = found.blob.offset
+        if begin < key.bytes:
+            self._desk.check_room(key.bytes - begin)
         async for offset, data in chunks:
             _check_place(offset, found.blob.offset, len(data), key.bytes, found.blob.offset == begin)
             await self._write(slot, found, data)

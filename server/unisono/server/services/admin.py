@@ -10,6 +10,7 @@ from unisono.wire.v1 import admin_pb2 as pb
 from unisono.wire.v1 import admin_pb2_grpc
 
 from .guard import Caller, Context, Guard
+from .words import run_of
 
 MAX_PLAN = 1 << 20
 
@@ -23,7 +24,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Document:  # noqa: N802
         async def handle(caller: Caller) -> pb.Document:
             model = Digest(request.model_sha256.hex()) if request.model_sha256 else None
-            source = RunId(request.from_run) if request.from_run else None
+            source = run_of(request.from_run) if request.from_run else None
             run = await self._operators.start_run(_plan(request.plan), model, source, caller.name)
             return document({"id": run})
 
@@ -31,16 +32,16 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
     async def StopRun(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
         async def handle(caller: Caller) -> pb.Document:
-            return document(await self._operators.stop_run(RunId(request.run), caller.name))
+            return document(await self._operators.stop_run(_run(request.run), caller.name))
 
         return await self._admins.unary(context, handle)
 
     async def ShowRun(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
-        return await self._ask(context, lambda: self._operators.show(RunId(request.run)))
+        return await self._ask(context, lambda: self._operators.show(_run(request.run)))
 
     async def WatchRun(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.Document]:  # noqa: N802
         async def handle(caller: Caller) -> AsyncIterator[pb.Document]:
-            async for found in self._operators.watch(RunId(request.run)):
+            async for found in self._operators.watch(_run(request.run)):
                 yield document(found)
 
         async for reply in self._admins.stream(context, handle):
@@ -51,7 +52,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
     async def ListModels(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
         async def handle(caller: Caller) -> pb.Document:
-            return document(await self._operators.models(RunId(request.run)))
+            return document(await self._operators.models(_run(request.run)))
 
         return await self._anybody.unary(context, handle)
 
@@ -95,6 +96,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 def document(found: Mapping[str, object]) -> pb.Document:
     """Write a document."""
     return pb.Document(json=json.dumps(found, separators=(",", ":")).encode())
+
+
+def _run(text: str) -> RunId:
+    """Read which run is meant; nothing is the latest."""
+    return run_of(text) if text else RunId("")
 
 
 def _plan(data: bytes) -> bytes:

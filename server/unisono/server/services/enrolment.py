@@ -7,6 +7,7 @@ from unisono.wire.v1 import enrolment_pb2 as pb
 from unisono.wire.v1 import enrolment_pb2_grpc
 
 from .guard import Caller, Context, Guard
+from .words import printable
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
@@ -18,7 +19,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     async def Enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.EnrolReply:
             done = await self._enrolling.enrol(
-                caller.peer, request.tls_csr, request.signing_csr, request.software
+                caller.peer, request.tls_csr, request.signing_csr, printable(request.software, 64)
             )
             return pb.EnrolReply(
                 name=done.name,

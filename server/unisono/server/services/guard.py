@@ -3,7 +3,9 @@
 Revocation is looked up on every call, and inside a stream with every message, so it also ends what is open.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -12,15 +14,17 @@ from typing import Protocol, TypeVar
 import grpc
 import structlog
 
-from unisono.base.errors import Error, NotEnrolled, PeerFault
+from unisono.base.errors import Error, NotEnrolled, PeerFault, Unavailable
 from unisono.identity import Kind, Peer, peer_of
 
-from .status import status_of
+from .status import MOST, status_of
+from .words import printable
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[object, object]
 log = structlog.get_logger("unisono.rpc")
+MOST_CALLS = 32  # open at once of one client, which needs three; the coordinator's are for all
 
 
 class Gate(Protocol):
@@ -49,11 +53,33 @@ def _peer(certificate: bytes) -> Peer:
     return peer_of(certificate)
 
 
+class Crowd:
+    """Counts the open calls of each client, so that none takes the places of all others."""
+
+    def __init__(self, most: int = MOST_CALLS) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def entered(self, peer: Peer) -> Iterator[None]:
+        """Hold a place.  Raises Unavailable to a client that has its share."""
+        key = f"{peer.kind}/{peer.name}"
+        if peer.kind == "client" and self._open[key] >= self._most:
+            raise Unavailable(f"{peer.name} has {self._most} calls open already", 1.0)
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+
 class Guard:
     """Checks callers for one service."""
 
-    def __init__(self, gate: Gate, *kinds: Kind) -> None:
-        self._gate, self._kinds = gate, kinds
+    def __init__(self, gate: Gate, crowd: Crowd, *kinds: Kind) -> None:
+        self._gate, self._crowd, self._kinds = gate, crowd, kinds
 
     def caller(self, context: Context) -> Caller:
         """Return who calls.  Raises NotEnrolled."""
@@ -71,7 +97,9 @@ class Guard:
         """Run one call; every error becomes its status."""
         began = perf_counter()
         try:
-            return await handle(self.caller(context))
+            caller = self.caller(context)
+            with self._crowd.entered(caller.peer):
+                return await handle(caller)
         except Exception as error:
             report(error, context, perf_counter() - began)
             await _abort(context, error)
@@ -84,9 +112,10 @@ class Guard:
         began = perf_counter()
         try:
             caller = self.caller(context)
-            async for reply in handle(caller):
-                yield reply
-                caller.recheck()
+            with self._crowd.entered(caller.peer):
+                async for reply in handle(caller):
+                    yield reply
+                    caller.recheck()
         except Exception as error:
             report(error, context, perf_counter() - began)
             await _abort(context, error)
@@ -94,10 +123,11 @@ class Guard:
 
 def report(error: Exception, context: Context, seconds: float) -> None:
     """Log what was refused (quietly) and what broke (loudly)."""
+    words = printable(str(error), MOST)  # some are the peer's own
     if isinstance(error, PeerFault):
-        log.warning("peer_fault", peer=context.peer(), code=error.code, error=str(error), seconds=seconds)
+        log.warning("peer_fault", peer=context.peer(), code=error.code, error=words, seconds=seconds)
     elif isinstance(error, Error):
-        log.info("refused", peer=context.peer(), code=error.code, error=str(error), seconds=seconds)
+        log.info("refused", peer=context.peer(), code=error.code, error=words, seconds=seconds)
     else:
         log.error("fault", peer=context.peer(), seconds=seconds, exc_info=error)
 

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from unisono.base.errors import BadMessage, Refused
-from unisono.base.ids import ClientName, Digest, RunId
+from unisono.base.ids import ClientName, Digest
 from unisono.server.rounds import TaskFailed
 from unisono.server.runtime.clients import Clients
 from unisono.server.runtime.hall import Hall
@@ -14,6 +14,7 @@ from unisono.wire.v1 import round_pb2_grpc
 from unisono.wire.v1 import types_pb2 as types
 
 from .guard import Caller, Context, Guard
+from .words import printable, run_of
 
 MAX_NAMES = 256
 STAGES = {number: name.lower() for name, number in pb.Progress.Stage.items() if number}  # others: of N+1
@@ -72,22 +73,22 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
             case "joined":
                 said = request.joined
                 model = Digest(said.model_sha256.hex()) if said.model_sha256 else None
-                await self._clients.joined(client, RunId(said.run), said.manifest, model)
+                await self._clients.joined(client, run_of(said.run), said.manifest, model)
             case "declined":
                 no = request.declined
                 await self._clients.declined(
-                    client, RunId(no.run), printable(no.code, 40), printable(no.reason, 400)
+                    client, run_of(no.run), printable(no.code, 40), printable(no.reason, 400)
                 )
             case "progress":
                 at, moved = request.progress.attempt, request.progress
                 stage = STAGES.get(moved.stage, "working")
-                attempt = (RunId(at.run), at.round, at.attempt)
+                attempt = (run_of(at.run), at.round, at.attempt)
                 self._clients.progress(client, attempt, (stage, moved.done, moved.total))
             case "task_failed":
                 at, bad = request.task_failed.attempt, request.task_failed
                 code, text = printable(bad.code, 40), printable(bad.text, 2000)
                 await self._clients.task_failed(
-                    client, TaskFailed(client, at.round, at.attempt, code, text), RunId(at.run)
+                    client, TaskFailed(client, at.round, at.attempt, code, text), run_of(at.run)
                 )
             case "leaving":
                 await self._clients.leaving(client)
@@ -108,11 +109,6 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
             clients_enrolled=enrolled,
             long_poll_seconds=self._hall.config.long_poll_seconds,
         )
-
-
-def printable(text: str, most: int) -> str:
-    """Return what of a peer's words may go to a terminal: escape sequences would be carried out there."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text[:most])
 
 
 def common_protocol(ours: tuple[int, int], theirs: tuple[int, int]) -> int:

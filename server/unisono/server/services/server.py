@@ -16,7 +16,7 @@ from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc, 
 
 from .admin import AdminService
 from .enrolment import EnrolmentService
-from .guard import Guard
+from .guard import Crowd, Guard
 from .rounds import RoundService
 from .tls import ServerCertificate
 from .transfer import TransferService
@@ -24,6 +24,7 @@ from .transfer import TransferService
 PROTOCOLS = (1, 1)
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second coordinator on this port must fail, not share it
+    ("grpc.max_concurrent_streams", 100),  # of one connection; a client has a few
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # else clients get "too_many_pings"
     ("grpc.keepalive_time_ms", 20_000),
@@ -36,13 +37,14 @@ OPTIONS = (
 def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PROTOCOLS) -> grpc.aio.Server:
     """Return the server with every service; not yet bound to a port."""
     gate = hall.ledger
-    clients, admins = Guard(gate, "client"), Guard(gate, "admin")
-    anybody = Guard(gate, "client", "admin")
+    crowd = Crowd()
+    clients, admins = Guard(gate, crowd, "client"), Guard(gate, crowd, "admin")
+    anybody = Guard(gate, crowd, "client", "admin")
     acceptance = Acceptance(hall)
     uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=hall.config.max_concurrent_rpcs)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(Enrolling(hall), Guard(gate, "bootstrap"), anybody), server
+        EnrolmentService(Enrolling(hall), Guard(gate, crowd, "bootstrap"), anybody), server
     )
     round_pb2_grpc.add_RoundServiceServicer_to_server(
         RoundService(hall, Clients(hall), clients, protocols), server

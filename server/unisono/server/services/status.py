@@ -16,6 +16,7 @@ from unisono.base.errors import (
 )
 
 MOST = 2000  # characters of a message: it travels in HTTP/2 headers, which have 8 KiB
+MOST_BYTES = 6000  # of it there, where each byte that is not ASCII takes three
 CODE, RETRY_AFTER = "unisono-code", "unisono-retry-after"  # trailing metadata
 
 _STATUS: tuple[tuple[type[Error], grpc.StatusCode], ...] = (  # the first that fits
@@ -41,4 +42,14 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
     metadata: Metadata = ((CODE, error.code),)
     if isinstance(error, Unavailable):
         metadata += ((RETRY_AFTER, f"{error.retry_after:g}"),)
-    return status, str(error)[:MOST], metadata
+    return status, _fitting(str(error)[:MOST]), metadata
+
+
+def _fitting(text: str) -> str:
+    """Cut what would be too long once it is percent-encoded: all of the answer would be lost with it."""
+    size = 0
+    for place, letter in enumerate(text):
+        size += 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode())
+        if size > MOST_BYTES:
+            return text[:place]
+    return text

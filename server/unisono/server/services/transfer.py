@@ -13,6 +13,7 @@ from unisono.wire.v1 import transfer_pb2_grpc
 from unisono.wire.v1 import types_pb2 as types
 
 from .guard import Caller, Context, Guard
+from .words import run_of
 
 PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
 
@@ -66,9 +67,11 @@ def key_of(key: types.UploadKey, caller: Caller) -> Key:
     at = key.attempt
     if purpose is None or (caller.peer.kind == "admin") != (purpose == "model" and not at.run):
         raise BadMessage("this upload is neither an update of a client nor a model that was asked for")
+    if purpose == "model" and (at.round or at.attempt):
+        raise BadMessage(f"an initial model belongs to no round, not to round {at.round}")
     return Key(
         purpose="update" if purpose == "update" else "model",
-        run=RunId(at.run),
+        run=run_of(at.run) if at.run or purpose == "update" else RunId(""),
         round=at.round,
         attempt=at.attempt,
         digest=digest_of(key.sha256),

@@ -1,0 +1,216 @@
+"""What one client with a valid certificate could do to the coordinator and to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+from test_services_calls import MODEL, NOW, refused, serving
+
+from unisono.base.errors import Fault
+from unisono.base.ids import ClientName, RunId
+from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
+from unisono.identity import request
+from unisono.server.founding import found
+from unisono.server.runtime.clients import MOST_MODELS
+from unisono.server.services.guard import MOST_CALLS
+from unisono.server.services.status import status_of
+from unisono.tensors import Entry, Manifest
+from unisono.wire.v1 import admin_pb2 as admin
+from unisono.wire.v1 import enrolment_pb2 as enrolment
+from unisono.wire.v1 import round_pb2 as rounds
+from unisono.wire.v1 import types_pb2 as types
+
+Play = Callable[[Awaitable[None]], list[object]]
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("founded") / "cardio"
+    found(path, ["localhost", "127.0.0.1"], 8443, "cardio", NOW)
+    return path
+
+
+@pytest.fixture
+def path(founded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(founded, tmp_path / "cardio"))
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture
+def play(runner: asyncio.Runner) -> Iterator[Play]:
+    async def limited(story: Awaitable[None]) -> None:
+        async with asyncio.timeout(30):
+            await story
+
+    with capture_logs() as logs:
+
+        def told(story: Awaitable[None]) -> list[object]:
+            runner.run(limited(story))
+            return list(logs)
+
+        yield told
+
+
+def manifest(extent: int) -> bytes:
+    return Manifest((Entry("w", (extent,), "F32", travels=True),), ("loss",)).encode()
+
+
+def joined(run: str, extent: int) -> rounds.SubmitRequest:
+    return rounds.SubmitRequest(
+        joined=rounds.Joined(run=run, manifest=manifest(extent), model_sha256=sha256(MODEL))
+    )
+
+
+def test_nobody_takes_all_places(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            greedy, other = await federation.client("a"), await federation.client("b")
+            await greedy.hello()
+            await other.hello()
+            idle = await greedy.instruction("idle")
+            asked = rounds.NextInstructionRequest(cursor=idle.cursor, wait_seconds=20)
+            polls = [
+                asyncio.ensure_future(greedy.round.NextInstruction(asked)) for _ in range(MOST_CALLS + 8)
+            ]
+            done, waiting = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+            while len(done) < 8:
+                more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+            for poll in done:
+                assert (await refused(poll))[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "unavailable")
+            assert len(waiting) == MOST_CALLS
+            await other.hello()
+            for poll in waiting:
+                poll.cancel()
+            await asyncio.wait(waiting)
+            async with asyncio.timeout(10):
+                while True:  # the places are free again
+                    try:
+                        await greedy.hello()
+                        return
+                    except grpc.aio.AioRpcError:
+                        await asyncio.sleep(0.01)
+
+    play(story())
+
+
+def test_models_that_are_announced_one_after_another_are_not_kept(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            client, other = await federation.client("a"), await federation.client("b")
+            await client.hello()
+            await other.hello()
+            run = await federation.start()
+            lineage = federation.hall.runs[RunId(run)]
+            for extent in range(1, MOST_MODELS + 1):
+                await client.round.Submit(joined(run, extent))
+                assert len(lineage.manifests) == 1
+            answer = await refused(client.round.Submit(joined(run, 99)))
+            assert answer[1:] == (
+                "refused",
+                f"a has announced {MOST_MODELS} different models for run {run} already",
+            )
+            await client.round.Submit(joined(run, MOST_MODELS))  # a repeat of the last
+            assert lineage.manifest.entries[0].shape == (MOST_MODELS,)
+            await other.round.Submit(joined(run, MOST_MODELS))
+            assert lineage.run.stage.kind == "initialising"
+            await refused(other.round.Submit(joined(run, 7)))
+            assert list(lineage.manifests) == [lineage.run.manifest]
+
+    play(story())
+
+
+def test_room_is_looked_for_also_when_nobody_asked(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            client, other = await federation.client("a"), await federation.client("b")
+            for site in (client, other):
+                await site.hello()
+            await federation.start()
+            for site in (client, other):
+                await site.join()
+            run = (await client.instruction("send_model")).send_model.run
+            key = types.UploadKey(
+                purpose=types.UploadKey.MODEL,
+                attempt=types.Attempt(run=run),
+                sha256=sha256(MODEL),
+                bytes=len(MODEL),
+            )
+            federation.hall.config = federation.hall.config.model_copy(update={"min_free_bytes": 2**50})
+            chunk = types.Chunk(data=MODEL, key=key)
+            assert (await refused(client.transfers.Upload(iter([chunk]))))[1] == "unavailable"
+            federation.hall.config = federation.hall.config.model_copy(update={"min_free_bytes": 0})
+            key.bytes += 1
+            answer = await refused(client.transfers.Upload(iter([types.Chunk(data=MODEL, key=key)])))
+            assert answer[1] == "bad_message"
+            assert "manifest" in answer[2]
+            key.bytes -= 1
+            key.attempt.round = 7
+            answer = await refused(client.transfers.Upload(iter([types.Chunk(data=MODEL, key=key)])))
+            assert "no round" in answer[2]
+            key.attempt.round = 0
+            assert (await client.transfers.Upload(iter([chunk]))).complete
+
+    play(story())
+
+
+def test_rubbish_as_a_run_is_no_line_in_a_log(path: Path, play: Play) -> None:
+    bad = "r-0001\x1b]0;owned\x07" + "x" * 100_000
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            client = await federation.client("a")
+            await client.hello()
+            at = types.Attempt(run=bad, round=1, attempt=1)
+            key = types.UploadKey(purpose=types.UploadKey.UPDATE, attempt=at, sha256=bytes(32), bytes=1)
+            submit = client.round.Submit
+            calls: list[Awaitable[object]] = [
+                submit(rounds.SubmitRequest(joined=rounds.Joined(run=bad))),
+                submit(rounds.SubmitRequest(declined=rounds.Declined(run=bad))),
+                submit(rounds.SubmitRequest(progress=rounds.Progress(attempt=at))),
+                submit(rounds.SubmitRequest(task_failed=rounds.TaskFailed(attempt=at))),
+                client.transfers.Upload(iter([types.Chunk(key=key)])),
+                client.operate.ListModels(admin.RunRequest(run=bad)),
+            ]
+            for call in calls:
+                assert (await refused(call))[1] == "bad_message"
+
+    lines = "".join(map(str, play(story())))
+    assert "names no run" in lines
+    assert "\\x1b" not in lines
+    assert "\x1b" not in lines
+    assert "x" * 100 not in lines
+
+
+def test_what_a_site_calls_its_software_cannot_drive_a_terminal(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            bootstrap = await federation.bootstrap("a")
+            wanted = enrolment.EnrolRequest(
+                tls_csr=request(TlsKey.generate()),
+                signing_csr=request(SigningKey.generate(system_entropy)),
+                software="unisono\x1b[2J",
+            )
+            await bootstrap.enrol.Enrol(wanted)
+            (row,) = federation.hall.store.clients(ClientName("a"))
+            assert row.software == "unisono?[2J"
+
+    play(story())
+
+
+def test_a_refusal_in_any_script_fits_its_header() -> None:
+    for text in ("x" * 10_000, "%" * 10_000, "ж" * 10_000, "医" * 10_000, "🏥" * 10_000):
+        words = status_of(Fault(text))[1]
+        assert 500 <= len(words) <= 2000
+        assert sum(1 if " " <= c <= "~" and c != "%" else 3 * len(c.encode()) for c in words) <= 6000
