@@ -92,6 +92,8 @@ async def _serve(folder: Folder, config: Config) -> int:
         log.info("listening", port=port, hosts=config.hosts, folder=str(folder.path))
         status = await stopped
         print("stopping; runs go on when the coordinator is started again", flush=True)
+        for bells in (hall.bells, hall.watchers):
+            bells.close()  # nobody waits for what will not come
         await server.stop(config.shutdown_seconds)
         await coordinator.close()
         return status

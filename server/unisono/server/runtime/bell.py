@@ -4,16 +4,25 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
+from unisono.base.errors import Unavailable
+
 
 class Bells:
     """One event a key; a ring between looking and waiting is not lost because the ticket is taken first."""
 
     def __init__(self) -> None:
         self._rung: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._closed = False
 
     def ticket(self, key: str) -> asyncio.Event:
-        """Take this before looking at the state."""
+        """Take this before looking at the state.  Raises Unavailable once closed."""
+        self._check()
         return self._rung[key]
+
+    def close(self) -> None:
+        """Send everybody away: the coordinator is stopping."""
+        self._closed = True
+        self.ring(list(self._rung))
 
     def ring(self, keys: Iterable[str]) -> None:
         """Wake whoever holds a ticket of these."""
@@ -23,9 +32,14 @@ class Bells:
                 event.set()
 
     async def wait(self, ticket: asyncio.Event, seconds: float) -> None:
-        """Return when rung or after `seconds`."""
+        """Return when rung or after `seconds`.  Raises Unavailable once closed."""
         try:
             async with asyncio.timeout(seconds):
                 await ticket.wait()
         except TimeoutError:
             return
+        self._check()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("the coordinator is stopping; it goes on when it is started again", 1.0)

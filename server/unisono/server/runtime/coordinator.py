@@ -134,6 +134,7 @@ class Coordinator:
                 self._hall.ended[client] = outcome
         if isinstance(lineage.run.stage, Ended):
             await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
+        self._publisher.release(lineage.id)
         members = lineage.members()
         self._hall.presence.silence(lineage.id, ())
         del self._hall.runs[lineage.id]

@@ -1,12 +1,14 @@
 """The parts of a running coordinator, and its active runs: the one object that `runtime` shares."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from unisono.base.clock import Clock
 from unisono.base.errors import NotFound
-from unisono.base.ids import ClientName, RunId
+from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import Entropy, SealingKey
 from unisono.identity import Authority
 from unisono.server.blobs import LocalDir, Spool
@@ -47,6 +49,19 @@ class Hall:
     )  # each client's last, of runs that are over
     watchers: Bells = field(default_factory=Bells)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    filing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever deletes files, or finds one to keep
+    held: Counter[Digest] = field(default_factory=Counter)  # files that a row is about to name
+
+    @asynccontextmanager
+    async def hold(self, *files: Digest) -> AsyncIterator[None]:
+        """Keep files from being deleted, as no run's, before the row is written that names them."""
+        async with self.filing:
+            self.held.update(files)
+        try:
+            yield
+        finally:
+            self.held.subtract(files)
+            self.held += Counter()  # drops the zeros
 
     def active(self, run: RunId) -> Lineage:
         """Return an active run.  Raises NotFound."""

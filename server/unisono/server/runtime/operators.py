@@ -39,11 +39,12 @@ class Operators:
             model = await self._last_model(source)
         if model is None and plan.model.init != "clients":
             raise BadConfiguration(f'[model] init = "{plan.model.init}": its file was not sent with the plan')
-        first = None if model is None else (model, await self._acceptance.norm_of(model))
-        wall = self._hall.clock.wall()
-        run = await self._hall.workers.database(
-            self._hall.store.create, plan_bytes, plans.digest(plan), begin(plan, 0.0, first), 0.0, wall, by
-        )
+        async with self._hall.hold(*(() if model is None else (model,))):
+            first = None if model is None else (model, await self._acceptance.norm_of(model))
+            wall, step = self._hall.clock.wall(), begin(plan, 0.0, first)
+            run = await self._hall.workers.database(
+                self._hall.store.create, plan_bytes, plans.digest(plan), step, 0.0, wall, by
+            )
         await self._coordinator.start(run)
         return run
 
@@ -72,7 +73,7 @@ class Operators:
             yield {**await self.show(run), "events": events}
             if not active:
                 return
-            await self._hall.bells.wait(ticket, 1.0)
+            await self._hall.watchers.wait(ticket, 1.0)
             await self._coordinator.pause(WATCH_PAUSE)
 
     async def runs(self) -> Document:

@@ -1,5 +1,6 @@
 """Carries out effects: sums updates, writes the next model, deletes what is no longer needed."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +31,12 @@ class Publisher:
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
+        self._made: dict[RunId, tuple[Digest, ...]] = {}  # held until a saved step names them
+
+    def release(self, run: RunId) -> None:
+        """Let go of the files that this run made last: a row names them now, or they came to nothing."""
+        self._hall.held.subtract(self._made.pop(run, ()))
+        self._hall.held += Counter()  # drops the zeros
 
     async def act(self, run: RunId, effect: Effect) -> Event | None:
         """Carry out one effect; doing it twice does no harm.  Raises Unavailable to be asked again."""
@@ -37,6 +44,7 @@ class Publisher:
             case Aggregate():
                 return await self._aggregate(self._hall.active(run), effect)
             case Forget(round_, attempt):
+                self.release(run)
                 await self._hall.workers.sum(self._hall.sums.drop_until, run, round_, attempt)
                 await self._hall.workers.file(self._hall.spool.forget, run, round_, attempt)
             case Prune(round_, keep):
@@ -61,9 +69,14 @@ class Publisher:
         if effect.what == "evaluate":
             outcome = read_head(spec, total[spec.head_offset :], len(updates))
             return Aggregated(effect.round, effect.attempt, effect.model, tuple(outcome.metrics.items()))
-        made = await self._hall.workers.file(
-            make_model, self._hall.blobs, plan, manifest, spec, effect, total
+        draft = await self._hall.workers.file(
+            draft_model, self._hall.blobs, plan, manifest, spec, effect, total
         )
+        async with self._hall.filing:  # another run of the same plan may be deleting the very same file
+            made = await self._hall.workers.file(draft.commit)
+            self.release(lineage.id)
+            self._made[lineage.id] = (made.model, *made.state.values())
+            self._hall.held.update(self._made[lineage.id])
         bounds = tuple(
             next_bound(part.bound, made.outcome.mean_norm[part.name], len(updates), part.length)
             for part in spec.parts
@@ -90,8 +103,10 @@ class Publisher:
         if lineage is not None:
             now = lineage.run
             keep |= {digest for _, digest in now.state} | ({now.model} if now.model else set())
-        for digest in await self._hall.workers.database(self._hall.store.prunable, run, upto, keep):
-            await self._hall.workers.file(self._hall.blobs.delete, digest)
+        async with self._hall.filing:
+            for digest in await self._hall.workers.database(self._hall.store.prunable, run, upto, keep):
+                if digest not in self._hall.held:
+                    await self._hall.workers.file(self._hall.blobs.delete, digest)
         await self._hall.workers.database(self._hall.store.pruned, run, upto, keep, self._hall.clock.wall())
 
 
@@ -104,10 +119,27 @@ class Made:
     state: dict[str, Digest] = field(default_factory=dict)
 
 
-def make_model(
+@dataclass(slots=True)
+class Draft:
+    """A new model and its strategy's vectors, written and not yet in the blob store."""
+
+    writers: dict[str | None, Blob]
+    outcome: Outcome
+
+    def commit(self) -> Made:
+        """Put the files into the store; durable when this returns."""
+        try:
+            digests = {stream: writer.commit() for stream, writer in self.writers.items()}
+        finally:
+            for writer in self.writers.values():
+                writer.abort()
+        return Made(digests[None], self.outcome, {s: d for s, d in digests.items() if s is not None})
+
+
+def draft_model(
     blobs: LocalDir, plan: Plan, manifest: Manifest, spec: Spec, effect: Aggregate, total: NDArray[np.uint64]
-) -> Made:
-    """Write the next model and the strategy's vectors; durable when this returns.  Memory: a few segments."""
+) -> Draft:
+    """Write the next model and the strategy's vectors.  Memory: a few segments."""
     strategy = strategies.load(plan.aggregation.strategy)
     parameters = strategy.Parameters.model_validate(plan.aggregation.parameters)
     readers: list[Reader] = []
@@ -133,10 +165,11 @@ def make_model(
         work = Apply(inputs)
         for produced in work:
             writers[produced.state].write(produced.data)
-        digests = {stream: writer.commit() for stream, writer in writers.items()}
-        return Made(digests[None], work.outcome, {s: d for s, d in digests.items() if s is not None})
-    finally:
+        return Draft(writers, work.outcome)
+    except BaseException:
         for writer in writers.values():
             writer.abort()
+        raise
+    finally:
         for opened in readers:
             opened.close()
