@@ -69,7 +69,7 @@ def test_an_abandon_certificate_one_signature_short() -> None:
         abandon_certificate(2, 3),
         abandon_certificate(2, 3, 3),
         abandon_certificate(2, 3, 9),
-        abandon_certificate(2, 3, ctx=sha256(b"another")),
+        abandon_certificate(2, 3, 4, ctx=sha256(b"another")),
         replace(abandon_certificate(2, 3, 4), ctx=sha256(b"another")),
         AbandonCertificate(CTX, ((2, bytes(64)), *abandon_certificate(3, 4).signatures)),
     ):
