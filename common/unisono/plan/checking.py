@@ -5,7 +5,7 @@ A setting that would be ignored is refused too: a plan is read and approved by p
 
 from collections.abc import Iterator
 
-from .methods import needs_of, unknown
+from .methods import complete, needs_of, unknown
 from .mistakes import Mistake
 from .reading import refusal
 from .schema import Plan
@@ -31,6 +31,7 @@ def _strategy(plan: Plan) -> Iterator[Mistake]:
     if needs is None:
         yield unknown(name)
         return
+    yield from complete(plan)[1]
     if needs.single_updates and mode != "sealed":
         yield Mistake(
             ("aggregation", "strategy"),

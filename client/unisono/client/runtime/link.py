@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from unisono.base.clock import Clock
 from unisono.base.errors import BadMessage, Refused
-from unisono.base.ids import ClientName, Digest, RunId, is_digest
+from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_run
 from unisono.client.session import (
     Attempt,
     Consider,
@@ -157,7 +157,7 @@ class Link:
         if reply.HasField("last"):
             last = reply.last
             outcome = Outcome(
-                RunId(last.run), last.round, last.state, last.reason, last.counted, last.survivors
+                _run(last.run), last.round, last.state, last.reason, last.counted, last.survivors
             )
         return Told(reply.cursor, _instruction(reply), outcome, reply.renew)
 
@@ -254,6 +254,13 @@ def _key(parcel: Parcel) -> types_pb2.UploadKey:
     )
 
 
+def _run(text: str) -> RunId:
+    """Read a run's id, which becomes part of file names here.  Raises BadMessage."""
+    if not is_run(text):
+        raise BadMessage(f"the coordinator calls a run {text[:40]!r}; one is called r-0001")
+    return RunId(text)
+
+
 def _digest(raw: bytes, what: str) -> Digest:
     if not is_digest(raw.hex()):
         raise BadMessage(f"the coordinator's {what} has {len(raw)} bytes, not the 32 of a SHA-256")
@@ -264,9 +271,9 @@ def _instruction(reply: round_pb2.Instruction) -> Instruction:
     match reply.WhichOneof("what"):
         case "consider":
             plan = reply.consider.plan
-            return Consider(RunId(reply.consider.run), plan, sha256_hex(plan), reply.consider.cohort)
+            return Consider(_run(reply.consider.run), plan, sha256_hex(plan), reply.consider.cohort)
         case "send_model":
-            return SendModel(RunId(reply.send_model.run), _digest(reply.send_model.model_sha256, "model"))
+            return SendModel(_run(reply.send_model.run), _digest(reply.send_model.model_sha256, "model"))
         case "work":
             return _work(reply.work)
     return Idle()
@@ -276,7 +283,7 @@ def _work(work: round_pb2.Work) -> Work:
     what = _KINDS.get(work.kind)
     if what is None:
         raise BadMessage(f"the coordinator asks for work of kind {work.kind}, which is not known here")
-    attempt = Attempt(RunId(work.attempt.run), work.attempt.round, work.attempt.attempt)
+    attempt = Attempt(_run(work.attempt.run), work.attempt.round, work.attempt.attempt)
     spec = work.spec
     return Work(
         attempt, what, _digest(work.plan_sha256, "plan"), _digest(work.model_sha256, "model"),

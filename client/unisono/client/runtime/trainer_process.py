@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unisono.base.clock import Clock
 from unisono.base.errors import Error
+from unisono.client.trainer.asking import environment
 
 from .halt import Halt
 
@@ -127,7 +128,12 @@ class TrainerProcess:
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 - our own interpreter
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment(),
+                process_group=0,
             )
 
     def ask(self, request: Mapping[str, object], progress: Progress) -> Answer:

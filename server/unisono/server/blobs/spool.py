@@ -125,6 +125,7 @@ class Part:
         self._hash: Sha256 | None = None  # of the first `offset` bytes; made when it is needed
         self.finished = final.exists() and final.stat().st_size == size
         self.offset = size if self.finished else self._found()
+        self._resumed = self.offset > 0
 
     def append(self, data: bytes) -> None:
         """Write the next bytes.  Raises BadMessage beyond the announced end, Unavailable on a full disk."""
@@ -148,7 +149,11 @@ class Part:
         self.offset += len(data)
 
     def finish(self) -> None:
-        """Check the digest and make the file durable; one with another digest is deleted.  Raises Corrupt."""
+        """Check the digest and make the file durable; one with another digest is deleted.
+
+        Raises Corrupt if other bytes came than announced; Unavailable if what lay here since an interruption
+        may have been damaged (a power failure leaves zeros): that is not the client's fault.
+        """
         if self.finished:
             return
         if self.offset != self.size:
@@ -157,6 +162,9 @@ class Part:
         if found != self._digest:
             self._part.unlink(missing_ok=True)
             self.offset, self._hash = 0, None
+            if self._resumed:
+                self._resumed = False
+                raise Unavailable("what had arrived before was damaged on the disk: begin again", 0.1)
             raise Corrupt(f"the uploaded bytes have the digest {found}, not {self._digest} as announced")
         with disk(self._part):
             file = self._open(os.O_RDWR | (os.O_CREAT if self.size == 0 else 0))

@@ -130,7 +130,14 @@ class Ledger:
         return Enrolled(name, number, tls, signing)
 
     def issued(self, peer: Peer, now: float) -> None:
-        """Write down a TLS certificate before it is given away: of a client, or of an administrator."""
+        """Write down a TLS certificate before it is given away: of a client, or of an administrator.
+
+        Raises NotEnrolled to a client that was revoked while it waited: what it got now would count again
+        as soon as its name is enrolled anew.
+        """
+        standing = self._standing.get(peer.name) if peer.kind == "client" else None
+        if standing is not None and not standing.enrolled:
+            raise NotEnrolled(standing.refusal)
         self._records.record(peer.kind, peer.name, peer.serial, peer.not_after, now)
         self._load(peer.name)
 

@@ -23,7 +23,7 @@ class Downloads:
 
     async def read(self, digest: Digest, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset, data) from `offset` to the end.  Raises NotFound, BadMessage, Corrupt."""
-        reader = await self._workers.file(self._blobs.open, digest)
+        reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
         index = offset // SEGMENT
         ahead: asyncio.Future[bytes] | None = None
         try:

@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 
 from unisono import plan as plans
-from unisono.base.errors import BadConfiguration, NotFound
+from unisono.base.errors import BadConfiguration, NotFound, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId, is_name
 from unisono.identity import JoinToken
 from unisono.plan import Plan
@@ -52,7 +53,8 @@ class Operators:
         """End a run now; its last model stays."""
         run = await self._known(run)
         if run in self._hall.runs:
-            await self._hall.runs[run].driver.handle(StopAsked(by))
+            with suppress(WrongPhase):  # it has just ended by itself
+                await self._hall.runs[run].driver.handle(StopAsked(by))
         return await self.show(run)
 
     async def show(self, run: RunId) -> Document:

@@ -234,7 +234,7 @@ class Uploads:
             found = self._models.get(slot)
         if found is None or found.digest != key.digest:
             self._give_up(slot)
-            found = _Model(key.digest, await self._workers.file(self._blobs.writer))
+            found = _Model(key.digest, await self._workers.open(self._blobs.writer, Blob.abort))
             if slot in self._models:  # in the meantime
                 found.blob.abort()
                 raise Unavailable(f"a newer upload of {slot[0]} took over", 0.2)

@@ -28,6 +28,15 @@ class Workers:
         """Run beside other file work."""
         return await self._run(self._files, lambda: work(*args, **kwargs))
 
+    async def open(self, work: Callable[[], T], release: Callable[[T], None]) -> T:
+        """Open a file; if whoever waits for it is gone by then, `release` it again."""
+        opening = asyncio.get_running_loop().run_in_executor(self._files, work)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda done: _released(done, release))
+            raise
+
     async def sum(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run in the one thread that adds: nothing else touches the sums, so they need no lock."""
         return await self._run(self._sums, lambda: work(*args, **kwargs))
@@ -40,3 +49,8 @@ class Workers:
     @staticmethod
     async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+def _released(done: asyncio.Future[T], release: Callable[[T], None]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        release(done.result())
