@@ -71,6 +71,32 @@ def test_what_exists_is_not_touched(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_an_operator_who_lost_the_folder_gets_another(tmp_path: Path) -> None:
+    """Nobody else could let one in again: an expired certificate cannot ask for its renewal."""
+    made = found(tmp_path, ["a.example", "b.example"], 9000, "cardio", NOW)
+    before = {path: path.read_bytes() for path in made.coordinator.iterdir() if path.name != "state.db"}
+    old = (made.admin / "admin.pem").read_bytes()
+    made.admin.rename(tmp_path / "old")
+    with pytest.raises(BadConfiguration, match=r"reached as a\.example, b\.example, not as c\.example"):
+        found(tmp_path, ["c.example"], 8443, "other", NOW)
+    assert not made.admin.exists()
+    store = open_store(made.coordinator)
+    with pytest.raises(BadConfiguration, match="in use by another coordinator"):
+        found(tmp_path, ["b.example"], 8443, "other", NOW)
+    store.close()
+    assert not made.admin.exists()
+    again = found(tmp_path, ["b.example"], 8443, "other", NOW)
+    assert (again.federation, again.again) == ("cardio", True)
+    new = (made.admin / "admin.pem").read_bytes()
+    check_issued(new, (made.admin / "ca.pem").read_bytes(), NOW)
+    assert peer_of(new).kind == "admin"
+    assert peer_of(new).serial != peer_of(old).serial
+    assert (made.admin / "admin.toml").read_text() == 'coordinator = "b.example:9000"\n'
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made.admin.iterdir()} == {0o600}
+    assert stat.S_IMODE(made.admin.stat().st_mode) == 0o700
+    assert all(path.read_bytes() == data for path, data in before.items() if path.name != "lock")
+
+
 def test_a_failure_halfway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")

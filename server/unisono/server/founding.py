@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unisono.base.errors import BadConfiguration
@@ -15,7 +16,7 @@ from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
 from unisono.server.store import open_store
 
-from .folder import Folder, write_private
+from .folder import Folder, read_private, write_private
 
 OPERATOR = "operator"
 
@@ -27,10 +28,14 @@ class Founded:
     federation: str
     coordinator: Path
     admin: Path
+    again: bool = False  # the federation was there, only the operator's folder is new
 
 
 def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now: float) -> Founded:
-    """Write DIR/coordinator and DIR/admin.  Raises BadConfiguration and leaves nothing behind."""
+    """Write DIR/coordinator and DIR/admin.  Raises BadConfiguration and leaves nothing behind.
+
+    Where only the operator's folder is missing (lost, or its certificate expired), it is made anew.
+    """
     if not is_name(federation):
         raise BadConfiguration(
             f'"{federation}" cannot name a federation; use lower-case letters, digits, ., _ and -'
@@ -39,18 +44,48 @@ def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now
         raise BadConfiguration("a coordinator needs a name or address under which clients reach it: --host")
     config = Config.load(flags={"hosts": tuple(hosts), "port": port})
     made = Founded(federation, directory / "coordinator", directory / "admin")
+    if _is_whole(Folder(made.coordinator)) and not made.admin.exists():
+        return _with_operator(made, hosts[0], now)
     for path in (made.coordinator, made.admin):
         if path.exists():
             raise BadConfiguration(f"{path} exists already\n  choose another folder, or remove it first")
-    try:
+    with _or_nothing(made.coordinator, made.admin):
         _write(made, config, now)
+    return made
+
+
+def _is_whole(folder: Folder) -> bool:
+    files = (folder.ca_key, folder.ca, folder.sealing_key, folder.sealing, folder.at_rest_key, folder.config)
+    return all(file.is_file() for file in files)
+
+
+def _with_operator(made: Founded, host: str, now: float) -> Founded:
+    """Make the operator's folder anew; whoever has the CA's key may.  The coordinator must not run."""
+    folder = Folder(made.coordinator)
+    config = Config.load(folder.config.read_bytes(), str(folder.config))
+    if host not in config.hosts:
+        known = ", ".join(config.hosts)
+        raise BadConfiguration(f"the coordinator in {made.coordinator} is reached as {known}, not as {host}")
+    hosts = (host, *(other for other in config.hosts if other != host))
+    authority = Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
+    with _or_nothing(made.admin):
+        made.admin.mkdir(mode=0o700)
+        _write_admin(made, authority, config.model_copy(update={"hosts": hosts}), now)
+        _sync(made.admin, made.admin.parent)
+    return replace(made, federation=authority.federation, again=True)
+
+
+@contextmanager
+def _or_nothing(*folders: Path) -> Iterator[None]:
+    """Remove the folders if what makes them fails."""
+    try:
+        yield
     except BaseException as error:
-        for path in (made.coordinator, made.admin):
+        for path in folders:
             shutil.rmtree(path, ignore_errors=True)
         if isinstance(error, OSError):
-            raise BadConfiguration(f"cannot make {directory}: {error.strerror or error}") from None
+            raise BadConfiguration(f"cannot make {folders[0].parent}: {error.strerror or error}") from None
         raise
-    return made
 
 
 def _write(made: Founded, config: Config, now: float) -> None:
@@ -68,7 +103,11 @@ def _write(made: Founded, config: Config, now: float) -> None:
     hosts = json.dumps(list(config.hosts))
     write_private(folder.config, f"hosts = {hosts}\nport = {config.port}\n".encode())
     _write_admin(made, authority, config, now)
-    for path in (made.coordinator, made.admin, made.admin.parent):
+    _sync(made.coordinator, made.admin, made.admin.parent)
+
+
+def _sync(*folders: Path) -> None:
+    for path in folders:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

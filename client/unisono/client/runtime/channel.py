@@ -71,7 +71,10 @@ def _way_out(kind: str) -> str:
         case "bootstrap":
             return "ask the operator for a new token"
         case _:
-            return "make a new one on the coordinator's machine: unisono init, on the same folder"
+            return (
+                "make a new one on the coordinator's machine: stop it, move DIR/admin away if it is there, "
+                "then unisono init DIR --host HOST"
+            )
 
 
 def open_channel(credentials: Credentials, address: str, clock: Clock | None = None) -> grpc.Channel:
