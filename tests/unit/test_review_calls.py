@@ -17,7 +17,9 @@ from unisono.base.ids import ClientName, RunId
 from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
 from unisono.identity import request
 from unisono.server.founding import found
+from unisono.server.runtime.acceptance import Acceptance
 from unisono.server.runtime.clients import MOST_MODELS
+from unisono.server.runtime.presence import BURST
 from unisono.server.services.guard import MOST_CALLS
 from unisono.server.services.status import status_of
 from unisono.tensors import Entry, Manifest
@@ -127,6 +129,47 @@ def test_models_that_are_announced_one_after_another_are_not_kept(path: Path, pl
             assert lineage.run.stage.kind == "initialising"
             await refused(other.round.Submit(joined(run, 7)))
             assert list(lineage.manifests) == [lineage.run.manifest]
+
+    play(story())
+
+
+def test_who_talks_without_end_is_asked_to_wait(path: Path, play: Play) -> None:
+    """Every change of mind is written, synced and kept in the audit log for ever."""
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            client = await federation.client("a")
+            await client.hello()
+            run = await federation.start()
+            before = federation.hall.store.verify_audit()[0]
+            refusals: list[grpc.aio.AioRpcError] = []
+            for i in range(3 * int(BURST)):
+                said = rounds.SubmitRequest(declined=rounds.Declined(run=run, code="no", reason=str(i)))
+                try:
+                    await client.round.Submit(said)
+                except grpc.aio.AioRpcError as error:
+                    refusals.append(error)
+            assert len(refusals) > BURST
+            assert {error.code() for error in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert "things a second" in (refusals[0].details() or "")
+            assert federation.hall.store.verify_audit()[0] - before < 2 * BURST
+            assert (await client.instruction("idle")).cursor  # asking costs nothing
+
+    play(story())
+
+
+def test_what_is_refused_takes_no_other_runs_file_along(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            hall = federation.hall
+            blob = hall.blobs.writer()
+            blob.write(MODEL)
+            digest = blob.commit()
+            async with hall.hold(digest):  # another run has just made the same bytes
+                await Acceptance(hall).discard_model(digest)
+                assert hall.blobs.exists(digest)
+            await Acceptance(hall).discard_model(digest)
+            assert not hall.blobs.exists(digest)
 
     play(story())
 

@@ -92,8 +92,10 @@ class Acceptance:
 
     async def discard_model(self, digest: Digest) -> None:
         """Delete a model that was refused, unless a run has the same file for its own."""
-        if digest not in await self._hall.workers.database(self._hall.store.owned):
-            await self._hall.workers.file(self._hall.blobs.delete, digest)
+        async with self._hall.filing:
+            owned = await self._hall.workers.database(self._hall.store.owned)
+            if digest not in owned and digest not in self._hall.held:
+                await self._hall.workers.file(self._hall.blobs.delete, digest)
 
     async def norm_of(self, digest: Digest) -> float:
         """Return the norm of an operator's model: all its floating tensors.  Raises BadUpdate, NotFound."""

@@ -33,6 +33,7 @@ class Clients:
 
     async def hello(self, client: ClientName, greeting: Greeting) -> None:
         """Begin a session, and let the runs know."""
+        self._hall.presence.spend(client)
         self._hall.presence.hello(client, greeting)
         await self._hall.workers.database(
             self._hall.store.seen, client, greeting.software, self._hall.clock.wall()
@@ -59,6 +60,7 @@ class Clients:
     async def joined(self, client: ClientName, run: RunId, manifest: bytes, model: Digest | None) -> None:
         """Take a client in, unless its model is another than the others'."""
         self._hall.presence.seen(client)
+        self._hall.presence.spend(client)
         lineage = self._hall.active(run)
         if len(manifest) > MAX_HEADER:
             raise BadMessage(f"a manifest of {len(manifest)} bytes; at most {MAX_HEADER} are allowed")
@@ -83,6 +85,7 @@ class Clients:
     async def declined(self, client: ClientName, run: RunId, code: str, reason: str) -> None:
         """Note that a client does not take part."""
         self._hall.presence.seen(client)
+        self._hall.presence.spend(client)
         await self._hall.active(run).driver.handle(Declined(client, code[:40], reason[:400]))
 
     def progress(self, client: ClientName, at: tuple[RunId, int, int], moved: tuple[str, int, int]) -> None:
@@ -100,6 +103,7 @@ class Clients:
     async def task_failed(self, client: ClientName, failure: TaskFailed, run: RunId) -> None:
         """Note that a client's task could not do its work."""
         self._hall.presence.seen(client)
+        self._hall.presence.spend(client)
         lineage = self._hall.active(run)
         if failure.round == 0:
             await lineage.driver.handle(Declined(client, failure.code, failure.text))
@@ -108,6 +112,7 @@ class Clients:
 
     async def leaving(self, client: ClientName) -> None:
         """Note that a client stops on purpose: nobody has to wait for it."""
+        self._hall.presence.spend(client)
         self._hall.presence.left(client)
         await self.lost(client, "left")
 

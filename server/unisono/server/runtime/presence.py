@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from unisono.base.clock import Clock
-from unisono.base.errors import Refused
+from unisono.base.errors import Refused, Unavailable
 from unisono.base.ids import ClientName
+
+BURST, RATE = 100.0, 5.0  # what one client may say at once, and a second: each may be written and audited
 
 
 class HelloFirst(Refused):
@@ -48,12 +50,22 @@ class Presence:
     clock: Clock
     patience: float  # seconds without a call after which a client counts as offline
     _sessions: dict[ClientName, Session] = field(default_factory=dict)
+    _said: dict[ClientName, tuple[float, float]] = field(default_factory=dict)  # allowance, at that time
     _expected: dict[tuple[str, ClientName], float] = field(default_factory=dict)
 
     def hello(self, client: ClientName, greeting: Greeting) -> None:
         """Begin a session, or begin it again."""
         now = self.clock.ticks()
         self._sessions[client] = Session(greeting, now, now)
+
+    def spend(self, client: ClientName) -> None:
+        """Take one from what a client may still say.  Raises Unavailable when it talks without end."""
+        now = self.clock.ticks()
+        left, at = self._said.get(client, (BURST, now))
+        left = min(BURST, left + (now - at) * RATE)
+        self._said[client] = (left - 1 if left >= 1 else left, now)
+        if left < 1:
+            raise Unavailable(f"{client} says more than {RATE:g} things a second", (1 - left) / RATE)
 
     def seen(self, client: ClientName) -> Session:
         """Note a call.  Raises HelloFirst if there was no hello since this process started."""
