@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 from structlog.testing import capture_logs
-from test_services_calls import MODEL, NOW, refused, serving
+from test_services_calls import MODEL, NOW, PLAN, refused, serving
 
+from unisono import plan as plans
 from unisono.base.errors import Fault
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
@@ -129,6 +131,34 @@ def test_models_that_are_announced_one_after_another_are_not_kept(path: Path, pl
             assert lineage.run.stage.kind == "initialising"
             await refused(other.round.Submit(joined(run, 7)))
             assert list(lineage.manifests) == [lineage.run.manifest]
+
+    play(story())
+
+
+def test_the_first_to_join_must_fit_the_operators_model_too(path: Path, play: Play) -> None:
+    """Else all who fit were declined for it, and every round failed."""
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            operator = federation.operator()
+            assert await operator.send(types.UploadKey.MODEL, types.Attempt(), MODEL)
+            loose = plans.canonical(PLAN).replace(b":", b": ")  # another encoding of the same plan
+            asked = admin.StartRunRequest(plan=loose, model_sha256=sha256(MODEL))
+            run = RunId(json.loads((await operator.operate.StartRun(asked)).json)["id"])
+            client, other, third = [await federation.client(name) for name in "abc"]
+            for site in (client, other, third):
+                await site.hello()
+            answer = await refused(client.round.Submit(joined(run, 3)))
+            assert answer[1] == "refused"
+            assert "another than the operator's" in answer[2]
+            assert "(2,) here and (3,) there" in answer[2]
+            await other.join()
+            await third.join()
+            assert federation.hall.runs[run].run.roster == ("b", "c")
+            assert (
+                sha256(federation.hall.runs[run].plan_bytes)
+                == (await other.instruction("work")).work.plan_sha256
+            )
 
     play(story())
 

@@ -1,6 +1,6 @@
 """What a client may say, and what it is told."""
 
-from unisono.base.errors import BadMessage, Refused, WrongPhase
+from unisono.base.errors import BadMessage, BadUpdate, Refused, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.rounds import (
     Aggregating,
@@ -15,7 +15,7 @@ from unisono.server.rounds import (
     TaskFailed,
     Waiting,
 )
-from unisono.tensors import MAX_HEADER, Manifest
+from unisono.tensors import MAX_HEADER, Manifest, check_header
 
 from .hall import Hall
 from .instructions import Duty, Instruction
@@ -71,6 +71,8 @@ class Clients:
             reason = f"its model is another than the first client's: {difference}"
             await lineage.driver.handle(Declined(client, "model_differs", reason))
             raise Refused(reason)
+        if agreed is None and lineage.run.model is not None:
+            await self._check_fits(lineage, client, found, lineage.run.model)
         announced = lineage.announced.setdefault(client, set())
         if len(announced | {found.digest}) > MOST_MODELS:
             raise Refused(f"{client} has announced {MOST_MODELS} different models for run {run} already")
@@ -81,6 +83,20 @@ class Clients:
             await lineage.driver.handle(Joined(client, found.digest, model))
         finally:
             lineage.settle(found)
+
+    async def _check_fits(self, lineage: Lineage, client: ClientName, found: Manifest, model: Digest) -> None:
+        """Decline for a client whose task does not fit the operator's model: it would bind all others."""
+
+        def check() -> None:
+            with self._hall.blobs.open(model) as reader:
+                check_header(reader.read(0, min(reader.size, MAX_HEADER)), found)
+
+        try:
+            await self._hall.workers.file(check)
+        except BadUpdate as error:
+            reason = f"its model is another than the operator's: {error}"
+            await lineage.driver.handle(Declined(client, "model_differs", reason[:400]))
+            raise Refused(reason) from error
 
     async def declined(self, client: ClientName, run: RunId, code: str, reason: str) -> None:
         """Note that a client does not take part."""

@@ -33,9 +33,10 @@ class Operators:
     async def start_run(
         self, plan_bytes: bytes, model: Digest | None, source: RunId | None, by: str
     ) -> RunId:
-        """Begin a run of a plan (canonical bytes).  Raises BadConfiguration, NotFound, BadUpdate."""
+        """Begin a run of a plan.  Raises BadConfiguration, NotFound, BadUpdate."""
         plan = plans.from_canonical(plan_bytes)
         plans.check(plan)
+        plan_bytes = plans.canonical(plan)  # what clients are shown has the digest that rounds name
         if source is not None:
             model = await self._last_model(source)
         if model is None and plan.model.init != "clients":
