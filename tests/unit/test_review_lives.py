@@ -13,6 +13,7 @@ from unisono.base.errors import BadConfiguration, BadMessage, Fault, NotEnrolled
 from unisono.base.system_clock import SystemClock
 from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.link import _instruction
+from unisono.client.runtime.status import error_named
 from unisono.client.runtime.trainer_process import TaskFailure, TrainerProcess
 from unisono.crypto import AtRest, SigningKey, TlsKey, system_entropy
 from unisono.identity import Authority, peer_of, request
@@ -102,6 +103,10 @@ def test_no_coordinator_names_files_of_a_site(run: str) -> None:
     ):
         with pytest.raises(BadMessage, match="calls a run"):
             _instruction(reply)
+
+
+def test_a_coordinators_words_cannot_drive_a_sites_terminal() -> None:
+    assert str(error_named("refused", "no\x1b[2J\nbecause ä")) == "no?[2J\nbecause ä"
 
 
 def test_parameters_that_no_strategy_has_start_no_run() -> None:

@@ -36,6 +36,7 @@ from unisono.wire.v1 import (
 
 from .channel import Channel, Credentials, call, open_channel, translated
 from .halt import Halt, stall_guard
+from .status import printable
 from .uploads import Parcel, Place
 
 SOFTWARE = f"unisono/{version('unisono')}"
@@ -157,7 +158,7 @@ class Link:
         if reply.HasField("last"):
             last = reply.last
             outcome = Outcome(
-                _run(last.run), last.round, last.state, last.reason, last.counted, last.survivors
+                _run(last.run), last.round, last.state, printable(last.reason), last.counted, last.survivors
             )
         return Told(reply.cursor, _instruction(reply), outcome, reply.renew)
 

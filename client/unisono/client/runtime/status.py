@@ -99,10 +99,15 @@ def error_of(error: grpc.RpcError, address: str) -> Error:
 
 def make(family: type[Error], text: str, retry_after: float = _RETRY_AFTER) -> Error:
     """Return an error with the peer's own words, past the constructors that would word it themselves."""
-    error = family.__new__(family, text)
+    error = family.__new__(family, printable(text))
     if isinstance(error, Unavailable):
         error.retry_after = retry_after
     return error
+
+
+def printable(text: str) -> str:
+    """Return what of the coordinator's words may go to a site's terminal: no escape sequences."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def error_named(code: str, text: str) -> Error:
