@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_runtime_uploads import Site, cut
 
 from unisono import plan as plans
 from unisono.base.errors import BadConfiguration, BadMessage, Fault, NotEnrolled
@@ -18,7 +19,7 @@ from unisono.client.runtime.trainer_process import TaskFailure, TrainerProcess
 from unisono.crypto import AtRest, SigningKey, TlsKey, system_entropy
 from unisono.identity import Authority, peer_of, request
 from unisono.plan import Plan
-from unisono.server.blobs import LocalDir, Reader
+from unisono.server.blobs import LocalDir, Part, Reader
 from unisono.server.enrolment import Ledger
 from unisono.server.runtime.workers import Workers
 from unisono.server.store import Store, open_store
@@ -87,6 +88,38 @@ def test_a_file_that_is_opened_for_nobody_is_closed(tmp_path: Path) -> None:
             closed[0].segment(0)
         with await workers.open(lambda: blobs.open(digest), release) as reader:
             assert reader.segment(0) == b"model"
+        workers.close()
+
+    asyncio.run(story())
+
+
+def test_streams_that_are_opened_and_cancelled_keep_one_thread_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first chunk after an interruption hashes all that came before: seconds, with a large model."""
+    go_on, append, inside, most = threading.Event(), Part.append, [0], [0]
+
+    def slow(part: Part, data: bytes) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        go_on.wait(10)
+        append(part, data)
+        inside[0] -= 1
+
+    monkeypatch.setattr(Part, "append", slow)
+
+    async def story() -> None:
+        workers = Workers(4)
+        site = Site.at(tmp_path, workers)
+        for _ in range(6):
+            stream = asyncio.ensure_future(site.send(cut()))
+            await asyncio.sleep(0.03)
+            stream.cancel()
+        last = asyncio.ensure_future(site.send(cut(1000)))
+        await asyncio.sleep(0.03)
+        assert most == [1]
+        go_on.set()
+        assert (await last).complete
         workers.close()
 
     asyncio.run(story())

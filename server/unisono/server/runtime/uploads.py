@@ -92,6 +92,7 @@ class Uploads:
         self._presence, self._workers = presence, workers
         self._streams: dict[Slot, object] = {}
         self._models: dict[Slot, _Model] = {}
+        self._writing: dict[Slot, asyncio.Future[None]] = {}  # the last chunk of an update, in its thread
 
     async def begin(self, client: ClientName, key: Key) -> Progress:
         """Say where to go on.  Raises Unavailable before a byte is sent that would fill the disk."""
@@ -132,6 +133,7 @@ class Uploads:
                 return await self._receive_model(client, key, own)
             if self._desk.expect_update(client, key):
                 return Progress(key.bytes, True)
+            await self._quiet(slot, mine)
             part = await self._workers.file(self._open, client, key)
             if part.offset < key.bytes:  # who sends need not have asked
                 self._desk.check_room(key.bytes - part.offset)
@@ -143,6 +145,17 @@ class Uploads:
         finally:
             if self._streams.get(slot) is mine:
                 del self._streams[slot]
+
+    async def _quiet(self, slot: Slot, mine: object) -> None:
+        """Wait until an older stream's last chunk is written, which may mean to hash all that is there.
+
+        Whoever opens and cancels streams without end then keeps one thread busy, not those of all.
+        """
+        last = self._writing.get(slot)
+        if last is not None and not last.done():
+            await asyncio.wait((last,))
+            if self._streams.get(slot) is not mine:
+                raise Unavailable(f"a newer upload of {slot[0]} took over", 0.2)
 
     async def _mine(
         self,
@@ -169,14 +182,15 @@ class Uploads:
             async for offset, data in chunks:
                 _check_place(offset, end, len(data), key.bytes, end == begin)
                 if writing is not None:
-                    await writing
+                    await asyncio.shield(writing)
                 writing = asyncio.ensure_future(self._workers.file(part.append, data))
+                self._writing[_slot(client, key)] = writing
                 end += len(data)
                 self._presence.moved(client, "uploading", end, key.bytes)
                 self._desk.received(key, len(data))
         finally:
             if writing is not None:
-                await writing
+                await asyncio.shield(writing)
 
     async def _finish(self, client: ClientName, key: Key, part: Part) -> None:
         await self._workers.file(part.finish)
