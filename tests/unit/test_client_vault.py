@@ -12,10 +12,11 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.runtime.files import finish_swap, folder_lock, swap_pair, write_private
 from unisono.client.runtime.vault import Agreed, Identity, Vault
 from unisono.client.session import Objection, Update, UpdateKey
+from unisono.crypto import sha256_hex
 
 RUN, MODEL, OTHER, SPEC = RunId("r-0001"), Digest("a" * 64), Digest("e" * 64), Digest("b" * 64)
 KEY = UpdateKey(RUN, 3, MODEL, SPEC)
-UPDATE = Update(KEY, "r-0001-3.update", Digest("d" * 64), 5)
+UPDATE = Update(KEY, "r-0001-3.update", sha256_hex(b"12345"), 5)
 AGREED = Agreed(RUN, b'{"task":"t"}', Digest("c" * 64), b"{}", MODEL)
 
 
@@ -76,6 +77,17 @@ def test_an_update_whose_file_is_not_whole_is_made_again(tmp_path: Path, damage:
     path.write_bytes(b"123") if damage == "cut" else path.unlink()
     assert found.update(KEY, "aa") is None
     found.close()
+
+
+def test_an_update_that_a_power_failure_tore_is_made_again(tmp_path: Path) -> None:
+    """The trainer syncs nothing: a file may have its length and not its bytes after such a crash."""
+    first = written(vault(tmp_path))
+    (first.updates / UPDATE.file).write_bytes(bytes(5))
+    first.close()
+    again = vault(tmp_path)
+    assert again.update(KEY, "aa") is None
+    assert not (again.updates / UPDATE.file).exists()
+    again.close()
 
 
 def test_what_leaves_is_in_the_log_once_however_often_it_is_sent(tmp_path: Path) -> None:

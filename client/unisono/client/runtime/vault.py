@@ -15,6 +15,7 @@ from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.session import Objection, Update, UpdateKey
+from unisono.crypto import Sha256
 
 from . import ledger
 from .files import private_folder
@@ -78,6 +79,7 @@ class Vault:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._migrate()
+        self._forget_torn()
 
     def close(self) -> None:
         self._db.close()
@@ -94,6 +96,13 @@ class Vault:
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _forget_torn(self) -> None:
+        """Drop the updates whose files a power failure tore: the trainer does not sync them."""
+        kept = self._db.execute("SELECT file, sha256 FROM updates WHERE state != 'over'").fetchall()
+        for file, sha256 in kept:
+            if _digest_of(self.updates / file) != sha256:
+                self._drop("file = ?", (file,))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -175,7 +184,7 @@ class Vault:
         return Update(key, *row) if path.exists() and path.stat().st_size == row[2] else None
 
     def finish(self, update: Update, recipient: str) -> None:
-        """Write down that an update's file is whole and durable."""
+        """Write down that an update's file is whole."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished')",
@@ -251,6 +260,17 @@ class Vault:
         with self._transaction() as db:
             db.executemany("DELETE FROM models WHERE sha256 = ?", [(digest,) for digest in gone])
         return tuple(stay)
+
+
+def _digest_of(path: Path) -> Digest | None:
+    state = Sha256()
+    try:
+        with path.open("rb") as file:
+            while data := file.read(1 << 20):
+                state.update(data)
+    except FileNotFoundError:
+        return None
+    return state.hexdigest()
 
 
 def _columns(key: UpdateKey) -> tuple[str, int, str, str]:

@@ -22,7 +22,7 @@ from unisono.tensors.vector import read_elements
 
 from .failures import finite
 from .model import Held
-from .model_file import SealedWriter, durable
+from .model_file import SealedWriter, whole
 
 # Coordinates begin..end of one tensor, as float32: a delta, a gradient, what a strategy's part holds.
 Source = Callable[[Piece, int, int], NDArray[np.float32]]
@@ -72,7 +72,7 @@ def write(
     """Write the sealed update.  Raises Failed ("not_finite")."""
     random = Stream(vector.rounding)
     total = sum(part.length for part in spec.parts)
-    with durable(path) as file:
+    with whole(path) as file:
         writer = SealedWriter(file, *seal_to(seal.public, seal.context, system_entropy))
         with finite():
             for part in spec.parts:
