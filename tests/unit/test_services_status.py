@@ -6,8 +6,8 @@ import pytest
 from unisono.base import errors
 from unisono.base.errors import Error, Fault, Unavailable, WrongPhase
 from unisono.server.runtime.presence import HelloFirst
-from unisono.server.services.rounds import printable
 from unisono.server.services.status import status_of
+from unisono.server.services.words import printable
 
 
 def family(base: type[Error]) -> list[type[Error]]:

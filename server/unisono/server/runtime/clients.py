@@ -1,6 +1,8 @@
 """What a client may say, and what it is told."""
 
-from unisono.base.errors import BadMessage, BadUpdate, Refused, WrongPhase
+import structlog
+
+from unisono.base.errors import BadMessage, BadUpdate, Error, Refused, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.rounds import (
     Aggregating,
@@ -23,6 +25,8 @@ from .lineage import Lineage
 from .presence import Greeting, Session
 
 MOST_MODELS = 4  # that one client may announce for a run, one after another: each is kept
+
+log = structlog.get_logger("unisono.clients")
 
 
 class Clients:
@@ -161,7 +165,11 @@ class Clients:
     def _duty(lineage: Lineage, client: ClientName, session: Session) -> Duty:
         if lineage.plan.task not in session.greeting.tasks and client not in lineage.run.roster:
             return None
-        return lineage.instruct(client)
+        try:
+            return lineage.instruct(client)
+        except Error as error:  # this run has nothing for anybody; the client's other runs go on
+            log.error("no_instruction", run=lineage.id, client=client, code=error.code, error=str(error))
+            return None
 
 
 def _others(run: Run, client: ClientName) -> bool:

@@ -45,7 +45,10 @@ class Coordinator:
         """Go on with every run that had not ended."""
         await self._sweep()
         for run in await self._hall.workers.database(self._hall.store.active):
-            await self.start(run)
+            try:
+                await self.start(run)
+            except Error as error:  # a damaged row stops its own run, not the others
+                log.error("run_not_loaded", run=run, code=error.code, error=str(error))
         self._heart = asyncio.create_task(self._beat())
 
     async def close(self) -> None:
