@@ -181,7 +181,8 @@ def test_sentences_name_the_time_left_and_cut_long_lists() -> None:
     run = started(plan, *names)
     idle = {ClientName(name): 60.0 - i for i, name in enumerate(names)}
     assert waiting_sentence(plan, run, 0.0, idle) == (
-        "round 1: 0 of 12 updates, waiting for h-00, h-01, h-02, h-03, h-04 and 7 more, 49 s left without progress"
+        "round 1: 0 of 12 updates, waiting for h-00, h-01, h-02, h-03, h-04 and 7 more, "
+        "49 s left without progress"
     )
 
 
