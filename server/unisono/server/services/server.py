@@ -25,6 +25,10 @@ PROTOCOLS = (1, 1)
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second coordinator on this port must fail, not share it
     ("grpc.max_concurrent_streams", 100),  # of one connection; a client has a few
+    # A window of fixed size: the probe lets each upload buffer up to 15 MB here (32 clients: 731 MB, so 461)
+    # and is no faster.  A client's upload gets 2 MiB a round trip: 40 MB/s over 50 ms.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 2 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # else clients get "too_many_pings"
     ("grpc.keepalive_time_ms", 20_000),
