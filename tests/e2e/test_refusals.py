@@ -79,7 +79,7 @@ def test_a_model_of_another_shape_is_declined(federation: Federation) -> None:
     federation.serve()
     for name in ("anna", "bela"):
         federation.client(name).says("connected")
-    run = federation.run(plan(size=3, cohort={"wait_seconds": 3.0}))
+    run = federation.run(plan(size=3, cohort={"wait_seconds": 10.0}))  # a busy machine starts slowly
     run.until(lambda d: "(2/3)" in d["status"]["sentence"])
     cora = federation.client("cora", "Larger")
     reason = run.ended()["reason"]

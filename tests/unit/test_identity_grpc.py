@@ -55,7 +55,7 @@ def ask(target: str, key: TlsKey, certificate: bytes, root: bytes = CA.certifica
         return call(b"", timeout=5)
 
 
-def client(authority: Authority = CA, now: float = NOW, life: float = 60) -> tuple[TlsKey, bytes]:
+def client(authority: Authority = CA, now: float = NOW, life: float = 86_400) -> tuple[TlsKey, bytes]:
     key = TlsKey.generate()
     return key, authority.issue_tls(request(key), "client", "hospital-a", now, life)
 
@@ -66,7 +66,7 @@ def test_both_sides_accept_each_other(port: int, host: str) -> None:
 
 
 def test_a_bootstrap_certificate_connects_as_such(port: int) -> None:
-    certificate, key = CA.issue_bootstrap("hospital-b", NOW, 60)
+    certificate, key = CA.issue_bootstrap("hospital-b", NOW, 86_400)
     assert ask(f"localhost:{port}", key, certificate) == b"bootstrap hospital-b"
 
 

@@ -290,7 +290,7 @@ def test_strangers_never_reach_a_service(path: Path, play: Play) -> None:
         async with serving(path) as federation:
             ca = federation.hall.authority.certificate_pem
             other, key = Authority.create("cardio", NOW), TlsKey.generate()
-            foreign = other.issue_tls(request(key), "admin", "operator", NOW, 60)
+            foreign = other.issue_tls(request(key), "admin", "operator", NOW, 86_400)
             code, ours, _ = await refused(federation.caller(key, foreign).operate.Health(admin.ListRequest()))
             assert (code, ours) == (grpc.StatusCode.UNAVAILABLE, "")
             bare = grpc.aio.secure_channel(f"localhost:{federation.port}", grpc.ssl_channel_credentials(ca))
@@ -322,7 +322,7 @@ def test_each_certificate_opens_its_own_doors_only(path: Path, play: Play) -> No
                 code, ours, text = await refused(call)
                 assert (code, ours) == (grpc.StatusCode.PERMISSION_DENIED, "not_enrolled")
                 assert "certificate may not do this" in text
-            unknown = federation.hall.authority.issue_tls(request(client.key), "client", "nobody", NOW, 60)
+            unknown = federation.hall.authority.issue_tls(request(client.key), "client", "nobody", NOW, 86_400)
             found_out = await refused(federation.caller(client.key, unknown).round.Hello(HELLO))
             assert found_out[1:] == (
                 "not_enrolled",
