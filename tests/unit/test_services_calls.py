@@ -322,7 +322,8 @@ def test_each_certificate_opens_its_own_doors_only(path: Path, play: Play) -> No
                 code, ours, text = await refused(call)
                 assert (code, ours) == (grpc.StatusCode.PERMISSION_DENIED, "not_enrolled")
                 assert "certificate may not do this" in text
-            unknown = federation.hall.authority.issue_tls(request(client.key), "client", "nobody", NOW, 86_400)
+            authority = federation.hall.authority
+            unknown = authority.issue_tls(request(client.key), "client", "nobody", NOW, 86_400)
             found_out = await refused(federation.caller(client.key, unknown).round.Hello(HELLO))
             assert found_out[1:] == (
                 "not_enrolled",
