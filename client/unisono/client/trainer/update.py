@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unisono.base.errors import Fault
 from unisono.base.ids import Digest
 from unisono.codec import CHUNK, Encoder, Spec, SpecPart, encode_head
 from unisono.crypto import Stream, seal_to, system_entropy
@@ -114,4 +115,4 @@ def _wide(raw: Bytes, dtype: str) -> NDArray[np.floating]:
 
 
 def _no_reader(offset: int, length: int) -> bytes:
-    raise NotImplementedError  # `overlaps` reads nothing
+    raise Fault("the layout of an update was asked for bytes; it only knows places")
