@@ -6,6 +6,7 @@ then up; no hashing, no encryption, no disk, no sums, no state.  Run by rounds.p
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -20,16 +21,23 @@ from unisono.identity import Authority, request
 from unisono.wire.v1 import transfer_pb2, transfer_pb2_grpc, types_pb2
 
 CHUNK = 1 << 20
-BLOCK = bytes(range(256)) * (CHUNK // 256)
 
 
-def sizes(total: int) -> Iterator[tuple[int, int]]:
-    for offset in range(0, total, CHUNK):
-        yield offset, min(CHUNK, total - offset)
+def pieces(total: int) -> list[bytes]:
+    """Return `total` bytes in chunks, cut beforehand: no two are the same memory, as in a model."""
+    return [os.urandom(min(CHUNK, total - offset)) for offset in range(0, total, CHUNK)]
+
+
+def messages(chunks: list[bytes]) -> Iterator[types_pb2.Chunk]:
+    for number, data in enumerate(chunks):
+        yield types_pb2.Chunk(offset=number * CHUNK, data=data)
 
 
 class Bare(transfer_pb2_grpc.TransferServiceServicer):
     """Sends and drops."""
+
+    def __init__(self, total: int) -> None:
+        self._chunks = pieces(total)
 
     async def Begin(self, request: transfer_pb2.BeginRequest, context: Any) -> transfer_pb2.BeginReply:  # noqa: N802
         return transfer_pb2.BeginReply()
@@ -43,11 +51,11 @@ class Bare(transfer_pb2_grpc.TransferServiceServicer):
     async def Download(  # noqa: N802
         self, request: transfer_pb2.DownloadRequest, context: Any
     ) -> AsyncIterator[types_pb2.Chunk]:
-        for offset, size in sizes(request.offset):
-            yield types_pb2.Chunk(offset=offset, data=BLOCK[:size])
+        for message in messages(self._chunks):
+            yield message
 
 
-async def serve(home: Path) -> None:
+async def serve(home: Path, total: int) -> None:
     """Serve with a certificate of the federation's CA; print the port; end with standard input."""
     ca = home / "coordinator"
     authority = Authority.from_pem((ca / "ca.key").read_bytes(), (ca / "ca.pem").read_bytes())
@@ -57,7 +65,7 @@ async def serve(home: Path) -> None:
         [(key.to_pem(), certificate)], root_certificates=authority.certificate_pem, require_client_auth=True
     )
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    transfer_pb2_grpc.add_TransferServiceServicer_to_server(Bare(), server)
+    transfer_pb2_grpc.add_TransferServiceServicer_to_server(Bare(total), server)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     print(port, flush=True)
@@ -67,6 +75,7 @@ async def serve(home: Path) -> None:
 
 def take_part(site: Path, port: int, total: int) -> None:
     """Move `total` bytes down and up for each line of standard input."""
+    mine = pieces(total)
     ca, certificate, key = (
         (site / "client" / name).read_bytes() for name in ("ca.pem", "tls.pem", "tls.key")
     )
@@ -76,9 +85,8 @@ def take_part(site: Path, port: int, total: int) -> None:
         stub = transfer_pb2_grpc.TransferServiceStub(channel)
         print("ready", flush=True)
         for _ in sys.stdin:
-            got = sum(len(c.data) for c in stub.Download(transfer_pb2.DownloadRequest(offset=total)))
-            chunks = (types_pb2.Chunk(offset=offset, data=BLOCK[:size]) for offset, size in sizes(total))
-            sent = stub.Upload(chunks).offset
+            got = sum(len(c.data) for c in stub.Download(transfer_pb2.DownloadRequest()))
+            sent = stub.Upload(messages(mine)).offset
             print("done" if got == sent == total else f"moved {got} and {sent}", flush=True)
 
 
@@ -86,10 +94,10 @@ def measure(home: Path, sites: list[Path], total: int, rounds: int = 5) -> list[
     """Return the seconds of each round: every client down and up, from the first byte to the last."""
     words = [sys.executable, __file__]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen([*words, "server", str(home)], **pipes)]
+    running = [subprocess.Popen([*words, "server", str(home), str(total)], **pipes)]
     try:
         port = _line(running[0])
-        running += [subprocess.Popen([*words, "client", str(s), port, str(total)], **pipes) for s in sites]
+        running += [subprocess.Popen([*words, "client", str(s), str(total), port], **pipes) for s in sites]
         clients = running[1:]
         for client in clients:
             _expect(client, "ready")
@@ -123,10 +131,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("role", choices=["server", "client"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("total", type=int)
     parser.add_argument("port", type=int, nargs="?")
-    parser.add_argument("total", type=int, nargs="?")
     given = parser.parse_args()
     if given.role == "server":
-        asyncio.run(serve(given.folder))
+        asyncio.run(serve(given.folder, given.total))
     else:
         take_part(given.folder, given.port, given.total)
