@@ -121,8 +121,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of mode 0600 that is at `path` whole or not at all, whenever this process is killed.
 
     It is not synced: nobody was told of it yet, and what a power failure tears is made again (the vault
-    checks every finished update when it is opened, the coordinator every model).  A sync of 25 MB cost a
-    sixth of the trainer's time.
+    checks every finished update when it is opened, the coordinator every model).
     """
     part = path.with_name(path.name + ".part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
