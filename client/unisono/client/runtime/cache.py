@@ -113,7 +113,7 @@ class Arriving:
                     return
                 self.write(self.offset, opener.open(index, sealed, last=False))
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         """Take the next bytes.  Raises BadMessage for a gap, or for more than was announced."""
         if offset != self.offset:
             raise BadMessage(f"the model's bytes from {self.offset} on were due, those from {offset} on came")
@@ -129,7 +129,7 @@ class Arriving:
             self._seal(self._pending[:SEGMENT])
             del self._pending[:SEGMENT]
 
-    def _seal(self, segment: bytes | bytearray) -> None:
+    def _seal(self, segment: bytes | bytearray | memoryview) -> None:
         self._sealed += len(segment)
         size = self._sealer.seal_into(segment, self._buffer, last=self._sealed == self._plain)
         self._file.write(memoryview(self._buffer)[:size])

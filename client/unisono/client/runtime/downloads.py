@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]  # bytes so far, of how many
 class Source(Protocol):
     """What downloads need of the connection."""
 
-    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes], None]) -> None:
+    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
         """Give every chunk (offset, bytes) that comes to `take`.  Raises our errors."""
         ...
 
@@ -35,7 +35,7 @@ def fetch(source: Source, cache: Cache, digest: Digest, size: int, progress: Pro
 def _fetch(source: Source, cache: Cache, digest: Digest, size: int, progress: Progress) -> None:
     with cache.arriving(digest, size) as arriving:
 
-        def take(offset: int, data: bytes) -> None:
+        def take(offset: int, data: bytes | memoryview) -> None:
             arriving.write(offset, data)
             progress(arriving.offset, size)
 

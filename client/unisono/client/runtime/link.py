@@ -24,6 +24,7 @@ from unisono.client.session import (
 )
 from unisono.crypto import sha256_hex
 from unisono.identity import sealing_public
+from unisono.wire.chunks import Piece, download_of, upload_of
 from unisono.wire.v1 import (
     enrolment_pb2,
     enrolment_pb2_grpc,
@@ -121,6 +122,7 @@ class Link:
         self._channel = open_channel(self._credentials(), self.address, self._clock)
         self._rounds = round_pb2_grpc.RoundServiceStub(self._channel)
         self._transfer = transfer_pb2_grpc.TransferServiceStub(self._channel)
+        self._upload, self._download = upload_of(self._channel), download_of(self._channel)
         self._enrolment = enrolment_pb2_grpc.EnrolmentServiceStub(self._channel)
 
     def close(self) -> None:
@@ -196,9 +198,9 @@ class Link:
         request = enrolment_pb2.RenewRequest(tls_csr=csr)
         return call(self._enrolment.Renew, request, TIMEOUT, self.address, self._halt).tls_certificate
 
-    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes], None]) -> None:
+    def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
         request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
-        stream = self._transfer.Download(request)
+        stream = self._download(request)
         with (
             translated(self.address, self._halt),
             self._halt.cancelling(stream.cancel),
@@ -207,7 +209,7 @@ class Link:
             try:
                 for chunk in stream:
                     moved()
-                    take(chunk.offset, chunk.data)  # .data once: each read copies
+                    take(chunk.offset, chunk.data)
             finally:
                 stream.cancel()
 
@@ -219,15 +221,15 @@ class Link:
     def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
         beats: list[Callable[[], None]] = []
 
-        def messages() -> Iterator[types_pb2.Chunk]:
+        def messages() -> Iterator[Piece]:
             key: types_pb2.UploadKey | None = _key(parcel)
             for offset, data in chunks:
                 for beat in beats:
                     beat()
-                yield types_pb2.Chunk(offset=offset, data=data, key=key)
+                yield Piece(offset, data, key)
                 key = None
 
-        future = self._transfer.Upload.future(messages())
+        future = self._upload.future(messages())
         with (
             translated(self.address, self._halt),
             self._halt.cancelling(future.cancel),

@@ -127,7 +127,7 @@ class Part:
         self.offset = size if self.finished else self._found()
         self._resumed = self.offset > 0
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Write the next bytes.  Raises BadMessage beyond the announced end, Unavailable on a full disk."""
         if self.offset + len(data) > self.size:
             raise BadMessage(

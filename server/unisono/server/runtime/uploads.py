@@ -121,7 +121,7 @@ class Uploads:
         self,
         client: ClientName,
         key: Key,
-        chunks: AsyncIterator[tuple[int, bytes]],
+        chunks: AsyncIterator[tuple[int, bytes | memoryview]],
         recheck: Callable[[], None],
     ) -> Progress:
         """Take the chunks of one stream.  Raises what refuses them; what arrived before stays."""
@@ -161,9 +161,9 @@ class Uploads:
         self,
         slot: Slot,
         mine: object,
-        chunks: AsyncIterator[tuple[int, bytes]],
+        chunks: AsyncIterator[tuple[int, bytes | memoryview]],
         recheck: Callable[[], None],
-    ) -> AsyncIterator[tuple[int, bytes]]:
+    ) -> AsyncIterator[tuple[int, bytes | memoryview]]:
         async for offset, data in chunks:
             recheck()
             if self._streams.get(slot) is not mine:
@@ -173,7 +173,7 @@ class Uploads:
             yield offset, data
 
     async def _append(
-        self, client: ClientName, key: Key, part: Part, chunks: AsyncIterator[tuple[int, bytes]]
+        self, client: ClientName, key: Key, part: Part, chunks: AsyncIterator[tuple[int, bytes | memoryview]]
     ) -> None:
         """Write each chunk while the next one arrives."""
         writing: asyncio.Future[None] | None = None
@@ -213,7 +213,7 @@ class Uploads:
             raise
 
     async def _receive_model(
-        self, client: ClientName, key: Key, chunks: AsyncIterator[tuple[int, bytes]]
+        self, client: ClientName, key: Key, chunks: AsyncIterator[tuple[int, bytes | memoryview]]
     ) -> Progress:
         """Encrypt a model as it arrives; over a restart of the coordinator it begins again."""
         self._expect_model(client, key)
@@ -255,7 +255,7 @@ class Uploads:
             self._models[slot] = found
         return found
 
-    async def _write(self, slot: Slot, found: _Model, data: bytes) -> None:
+    async def _write(self, slot: Slot, found: _Model, data: bytes | memoryview) -> None:
         found.writing = asyncio.ensure_future(self._workers.file(found.blob.write, data))
         try:
             await asyncio.shield(found.writing)

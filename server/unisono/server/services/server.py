@@ -12,14 +12,14 @@ from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.library import Library
 from unisono.server.runtime.operators import Operators
 from unisono.server.runtime.uploads import Uploads
-from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc, transfer_pb2_grpc
+from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc
 
 from .admin import AdminService
 from .enrolment import EnrolmentService
 from .guard import Crowd, Guard
 from .rounds import RoundService
 from .tls import ServerCertificate
-from .transfer import TransferService
+from .transfer import TransferService, add_to_server
 
 PROTOCOLS = (1, 1)
 OPTIONS = (
@@ -53,7 +53,7 @@ def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PRO
     round_pb2_grpc.add_RoundServiceServicer_to_server(
         RoundService(hall, Clients(hall), clients, protocols), server
     )
-    transfer_pb2_grpc.add_TransferServiceServicer_to_server(
+    add_to_server(
         TransferService(uploads, Downloads(hall.blobs, hall.workers), Library(hall), anybody), server
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(

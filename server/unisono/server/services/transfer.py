@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
+
+import grpc
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.runtime.downloads import Downloads
 from unisono.server.runtime.library import Library
 from unisono.server.runtime.uploads import Key, Uploads
+from unisono.wire.chunks import SERVICE, Piece, decode, encode
 from unisono.wire.v1 import transfer_pb2 as pb
-from unisono.wire.v1 import transfer_pb2_grpc
 from unisono.wire.v1 import types_pb2 as types
 
 from .guard import Caller, Context, Guard
@@ -18,7 +21,7 @@ from .words import run_of
 PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
 
 
-class TransferService(transfer_pb2_grpc.TransferServiceServicer):
+class TransferService:
     """Resumable both ways; the coordinator owns an upload's offset."""
 
     def __init__(self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard) -> None:
@@ -32,11 +35,11 @@ class TransferService(transfer_pb2_grpc.TransferServiceServicer):
         return await self._guard.unary(context, handle)
 
     async def Upload(  # noqa: N802
-        self, requests: AsyncIterator[types.Chunk], context: Context
+        self, requests: AsyncIterator[Piece], context: Context
     ) -> pb.UploadReply:
         async def handle(caller: Caller) -> pb.UploadReply:
             first = await anext(aiter(requests), None)
-            if first is None or not first.HasField("key"):
+            if first is None or first.key is None:
                 raise BadMessage("the first message of an upload must say what it is (key)")
             key = key_of(first.key, caller)
             found = await self._uploads.receive(
@@ -48,17 +51,33 @@ class TransferService(transfer_pb2_grpc.TransferServiceServicer):
 
     async def Download(  # noqa: N802
         self, request: pb.DownloadRequest, context: Context
-    ) -> AsyncIterator[types.Chunk]:
-        async def handle(caller: Caller) -> AsyncIterator[types.Chunk]:
+    ) -> AsyncIterator[Piece]:
+        async def handle(caller: Caller) -> AsyncIterator[Piece]:
             digest = digest_of(request.sha256)
             sent = await self._library.lend(caller.peer, digest)
             async with aclosing(self._downloads.read(digest, request.offset)) as chunks:
                 async for offset, data in chunks:
                     sent(len(data))
-                    yield types.Chunk(offset=offset, data=data)
+                    yield Piece(offset, data)
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
+
+
+def add_to_server(service: TransferService, server: grpc.aio.Server) -> None:
+    """Offer the service, its chunks read and written by `wire.chunks`."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Begin": grpc.unary_unary_rpc_method_handler(
+            service.Begin, pb.BeginRequest.FromString, pb.BeginReply.SerializeToString
+        ),
+        "Upload": grpc.stream_unary_rpc_method_handler(
+            service.Upload, decode, pb.UploadReply.SerializeToString
+        ),
+        "Download": grpc.unary_stream_rpc_method_handler(
+            service.Download, pb.DownloadRequest.FromString, encode
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
 
 def key_of(key: types.UploadKey, caller: Caller) -> Key:
@@ -86,7 +105,7 @@ def digest_of(sha256: bytes) -> Digest:
     return Digest(sha256.hex())
 
 
-async def _chunks(first: types.Chunk, rest: AsyncIterator[types.Chunk]) -> AsyncIterator[tuple[int, bytes]]:
+async def _chunks(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[tuple[int, bytes | memoryview]]:
     data = first.data
     if data:
         yield first.offset, data
