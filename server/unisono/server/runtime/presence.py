@@ -82,6 +82,12 @@ class Presence:
             session.stage, session.done, session.total = stage, done, total
             session.moved = session.seen
 
+    def waits(self, client: ClientName) -> None:
+        """Note that a client is made to wait by us: its silence does not count."""
+        session = self._sessions.get(client)
+        if session is not None:
+            session.seen = session.moved = self.clock.ticks()
+
     def settled(self, client: ClientName) -> None:
         """Forget what a client was doing, because it is done."""
         session = self._sessions.get(client)

@@ -94,6 +94,10 @@ class Uploads:
         self._models: dict[Slot, _Model] = {}
         self._writing: dict[Slot, asyncio.Future[None]] = {}  # the last chunk of an update, in its thread
 
+    def waits(self, client: ClientName) -> None:
+        """Note that a client stands in line for its transfer."""
+        self._presence.waits(client)
+
     async def begin(self, client: ClientName, key: Key) -> Progress:
         """Say where to go on.  Raises Unavailable before a byte is sent that would fill the disk."""
         if key.purpose == "model":

@@ -11,6 +11,7 @@ from unisono.server.runtime.enrolling import Enrolling
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.library import Library
 from unisono.server.runtime.operators import Operators
+from unisono.server.runtime.turns import Turns
 from unisono.server.runtime.uploads import Uploads
 from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc
 
@@ -54,7 +55,7 @@ def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PRO
         RoundService(hall, Clients(hall), clients, protocols), server
     )
     add_to_server(
-        TransferService(uploads, Downloads(hall.blobs, hall.workers), Library(hall), anybody), server
+        TransferService(uploads, Downloads(hall.blobs, hall.workers), Library(hall), anybody, Turns()), server
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(
         AdminService(Operators(hall, coordinator, acceptance), admins, anybody), server

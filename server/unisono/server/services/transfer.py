@@ -1,7 +1,8 @@
 """Bytes in and out, on the wire."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -10,6 +11,7 @@ from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.runtime.downloads import Downloads
 from unisono.server.runtime.library import Library
+from unisono.server.runtime.turns import Turn, Turns
 from unisono.server.runtime.uploads import Key, Uploads
 from unisono.wire.chunks import SERVICE, Piece, decode, encode
 from unisono.wire.v1 import transfer_pb2 as pb
@@ -18,18 +20,25 @@ from unisono.wire.v1 import types_pb2 as types
 from .guard import Caller, Context, Guard
 from .words import run_of
 
+BEGIN_SECONDS = 10.0  # in line before the answer to Begin
 PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
 
 
 class TransferService:
     """Resumable both ways; the coordinator owns an upload's offset."""
 
-    def __init__(self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard) -> None:
+    def __init__(
+        self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard, turns: Turns
+    ) -> None:
         self._uploads, self._downloads, self._library, self._guard = uploads, downloads, library, guard
+        self._turns = turns
+        self._reserved: dict[str, Turn] = {}  # by clients that will send next; given up if they do not
 
     async def Begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.BeginReply:
             found = await self._uploads.begin(ClientName(caller.name), key_of(request.key, caller))
+            if not found.complete:
+                await self._reserve(caller)
             return pb.BeginReply(offset=found.offset, complete=found.complete)
 
         return await self._guard.unary(context, handle)
@@ -38,14 +47,16 @@ class TransferService:
         self, requests: AsyncIterator[Piece], context: Context
     ) -> pb.UploadReply:
         async def handle(caller: Caller) -> pb.UploadReply:
-            first = await anext(aiter(requests), None)
-            if first is None or first.key is None:
-                raise BadMessage("the first message of an upload must say what it is (key)")
-            key = key_of(first.key, caller)
-            found = await self._uploads.receive(
-                ClientName(caller.name), key, _chunks(first, requests), caller.recheck
-            )
-            return pb.UploadReply(offset=found.offset, complete=found.complete)
+            async with self._reserved.pop(_owner(caller), None) or self._turn(caller) as turn:
+                pieces = turn.paced(requests)
+                first = await anext(pieces, None)
+                if first is None or first.key is None:
+                    raise BadMessage("the first message of an upload must say what it is (key)")
+                key = key_of(first.key, caller)
+                found = await self._uploads.receive(
+                    ClientName(caller.name), key, _chunks(first, pieces), caller.recheck
+                )
+                return pb.UploadReply(offset=found.offset, complete=found.complete)
 
         return await self._guard.unary(context, handle)
 
@@ -55,13 +66,32 @@ class TransferService:
         async def handle(caller: Caller) -> AsyncIterator[Piece]:
             digest = digest_of(request.sha256)
             sent = await self._library.lend(caller.peer, digest)
-            async with aclosing(self._downloads.read(digest, request.offset)) as chunks:
+            async with (
+                self._turn(caller) as turn,
+                aclosing(self._downloads.read(digest, request.offset)) as chunks,
+            ):
                 async for offset, data in chunks:
+                    await turn.take()
                     sent(len(data))
                     yield Piece(offset, data)
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
+
+    async def _reserve(self, caller: Caller) -> None:
+        """Answer who wants to send when it is its turn: until then it has nothing in our buffers."""
+        turn = self._turn(caller)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEGIN_SECONDS):
+                await turn.take()
+                self._reserved[_owner(caller)] = turn
+
+    def _turn(self, caller: Caller) -> Turn:
+        return self._turns.turn(_owner(caller), lambda: self._uploads.waits(ClientName(caller.name)))
+
+
+def _owner(caller: Caller) -> str:
+    return f"{caller.peer.kind}/{caller.peer.name}"
 
 
 def add_to_server(service: TransferService, server: grpc.aio.Server) -> None:
