@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import is_digest
 from unisono.plan import Plan, canonical, check, digest, from_canonical, parse
+from unisono.plan.layout import lanes_of
 
 FULL = """\
 task = "readmission"
@@ -190,7 +191,7 @@ def test_minimum_and_lanes() -> None:
     plan = parse(b'task = "x"')
     assert [plan.minimum(n) for n in (1, 2, 3, 4, 5, 100)] == [1, 1, 2, 2, 3, 50]
     assert parse(b'task = "x"\n[cohort]\nmin_survivors = 3').minimum(4) == 3
-    assert {plan.lanes(n) for n in (1, 16, 100)} == {32}
+    assert {lanes_of(plan, n, first=True) for n in (1, 16, 100)} == {32}
     assert (plan.needed, parse(b'task = "x"\n[cohort]\nsize = 4\nmin_survivors = 2').needed) == (1, 4)
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from unisono.crypto.segments import sealed_length
 
+from .layout import lanes_of
 from .schema import Plan
 
 _CHUNK = 1 << 20
@@ -67,7 +68,7 @@ def update_bytes(plan: Plan, model: Sized, clients: int) -> int:
 
     One part as long as the travelling vector, as every strategy of ours sends.
     """
-    a_word = 64 // plan.lanes(clients)
+    a_word = 64 // lanes_of(plan, clients, first=False)
     return _WORD * (ceil(model.length / a_word) + _HEAD + 2 * len(model.metrics))
 
 

@@ -22,7 +22,6 @@ from unisono.base.ids import is_name
 
 from .mistakes import shown, shown_key
 
-SEALED_LANES = 32  # bits; single updates lose no precision
 _DEEPEST, _LARGEST = 16, 2**63  # of what a task or a strategy may be given: canonical JSON must carry it
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -179,7 +178,3 @@ class Plan(Section):
         at least 1: a lost site does not stop a small federation, and no round is carried by a minority.
         """
         return self.cohort.min_survivors or max(1, ceil(cohort / 2))
-
-    def lanes(self, cohort: int) -> int:
-        """Return the bits of one packed coordinate: 32 under `sealed`, for any cohort."""
-        return SEALED_LANES

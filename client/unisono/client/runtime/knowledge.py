@@ -15,6 +15,7 @@ from unisono.client.policy import Policy, judge
 from unisono.client.session import Consider, Idle, Instruction, Known, Objection, SendModel, Work
 from unisono.codec import Spec, head_names
 from unisono.plan import Plan, from_canonical
+from unisono.plan.layout import lanes_of
 from unisono.tensors import Manifest
 
 from .cache import Cache
@@ -106,7 +107,7 @@ def check_spec(spec: Spec, plan: Plan, manifest: Manifest, work: Work) -> None:
         raise BadMessage(f"its parts are {found!r:.200}")
     if spec.head != head_names(manifest.metrics):
         raise BadMessage(f"its head is {spec.head!r:.200}")
-    if spec.lanes != plan.lanes(spec.clients):
-        raise BadMessage(f"its lanes have {spec.lanes} bits, not {plan.lanes(spec.clients)}")
+    if spec.lanes != (lanes := lanes_of(plan, spec.clients, first=work.attempt.round == 1)):
+        raise BadMessage(f"its lanes have {spec.lanes} bits, not {lanes}")
     if work.model_bytes != manifest.file_bytes:
         raise BadMessage(f"its model has {work.model_bytes} bytes, not {manifest.file_bytes}")

@@ -1,40 +1,7 @@
-"""How an update of a round is laid out: what both sides compute from plan, manifest, cohort and bounds."""
+"""How a sealed update travels: its size and what it is bound to."""
 
-from typing import Literal
-
-from unisono import strategies
-from unisono.codec import Spec, SpecPart
+from unisono.codec import Spec
 from unisono.crypto import ENVELOPE, encode, sealed_length
-from unisono.plan import Plan
-from unisono.tensors import Manifest
-
-
-def head_of(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the words behind the lanes: count, weight, each metric's sum and count."""
-    metrics = (f"{name}.{word}" for name in manifest.metrics for word in ("sum", "count"))
-    return ("one", "weight", *metrics)
-
-
-def spec_of(
-    plan: Plan,
-    manifest: Manifest,
-    what: Literal["train", "evaluate"],
-    clients: int,
-    bounds: tuple[float, ...],
-) -> Spec:
-    """Return the layout for `clients` updates.  An evaluation has a head and no lanes."""
-    strategy = strategies.load(plan.aggregation.strategy)
-    parameters = strategy.Parameters.model_validate(plan.aggregation.parameters)
-    parts = strategy.parts(parameters, manifest) if what == "train" else ()
-    return Spec(
-        lanes=plan.lanes(clients),
-        clients=clients,
-        parts=tuple(
-            SpecPart(part.name, part.length, bound, part.weighted == "examples")
-            for part, bound in zip(parts, bounds if parts else (), strict=True)
-        ),
-        head=head_of(manifest),
-    )
 
 
 def upload_bytes(spec: Spec) -> int:

@@ -6,12 +6,12 @@ from unisono.base.errors import Refused
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec
 from unisono.plan import Plan
+from unisono.plan.layout import layout_of
 from unisono.server.rounds import Ended, InRound, Run, ToConsider, ToSendModel, ToWork, Waiting, duty
 from unisono.tensors import Manifest
 
 from .driver import Driver
 from .instructions import Consider, Duty, Outcome, SendModel, Work
-from .layout import spec_of
 
 
 @dataclass(slots=True)
@@ -51,9 +51,9 @@ class Lineage:
         stage = self.run.stage
         if not isinstance(stage, InRound) or stage.phase.kind == "announced":
             raise Refused(f"run {self.id} expects no updates now")
-        key = (stage.what, len(stage.phase.cohort), self.run.bounds, self.run.manifest)
+        key = (stage.what, stage.round, len(stage.phase.cohort), self.run.bounds, self.run.manifest)
         if self._spec is None or self._spec[0] != key:
-            self._spec = (key, spec_of(self.plan, self.manifest, *key[:3]))
+            self._spec = (key, layout_of(self.plan, self.manifest, *key[:4]))
         return self._spec[1]
 
     def members(self) -> frozenset[ClientName]:

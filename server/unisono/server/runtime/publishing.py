@@ -13,13 +13,14 @@ from unisono.base.errors import PeerFault
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, next_bound
 from unisono.plan import Plan
+from unisono.plan.layout import layout_of
 from unisono.server.aggregation import Apply, Inputs, Outcome, read_head
 from unisono.server.blobs import Blob, LocalDir, Reader
 from unisono.server.rounds import Aggregate, Aggregated, Effect, Event, Failure, Forget, Prune
 from unisono.tensors import Manifest
 
 from .hall import Hall
-from .layout import seal_context, spec_of
+from .layout import seal_context
 from .lineage import Lineage
 from .sums import Sealed
 
@@ -61,7 +62,7 @@ class Publisher:
 
     async def _aggregated(self, lineage: Lineage, effect: Aggregate) -> Aggregated:
         plan, manifest = lineage.plan, lineage.manifest
-        spec = spec_of(plan, manifest, effect.what, effect.cohort, effect.bounds)
+        spec = layout_of(plan, manifest, effect.what, effect.round, effect.cohort, effect.bounds)
         updates = {c: self._sealed(lineage.id, effect, spec, c, digest) for c, digest in effect.updates}
         total = await self._hall.workers.sum(
             self._hall.sums.total, lineage.id, effect.round, effect.attempt, spec, updates
