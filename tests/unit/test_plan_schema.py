@@ -11,6 +11,8 @@ from unisono.base.errors import BadConfiguration
 from unisono.base.ids import is_digest
 from unisono.plan import Plan, canonical, check, digest, from_canonical, parse
 from unisono.plan.layout import lanes_of
+from unisono.plan.thresholds import default_colluding, smallest
+from unisono.secagg.shared.laying import terms_of
 
 FULL = """\
 task = "readmission"
@@ -128,14 +130,32 @@ def test_an_unknown_strategy_names_the_known_ones() -> None:
     assert "fedadam, fedavg, fedsgd" in told('task = "x"\n[aggregation]\nstrategy = "q"\n')[1]
 
 
+SECAGG = '[protection]\nmode = "secagg"\n'
 CONTRADICTIONS = {
-    '[protection]\nmode = "secagg"': '[protection] mode = "secagg" is not available|mode = "sealed"',
-    '[protection]\nmode = "he"': '[protection] mode = "he" is not available|mode = "sealed"',
-    "[protection]\nmax_colluding = 1": "[protection] max_colluding = 1 promises nothing|leave it out",
-    "[codec]\nlanes = 16": "[codec] lanes = 16 has no effect|auto",
+    '[protection]\nmode = "he"': '[protection] mode = "he" is not available|mode = "secagg"',
+    '[protection]\nmode = "sealed"\nmax_colluding = 1': "[protection] max_colluding = 1 promises nothing"
+    "|leave it out",
+    '[protection]\nmode = "sealed"\n[codec]\nlanes = 16': "[codec] lanes = 16 has no effect|auto",
     "[cohort]\nsize = 3\nmin_survivors = 4": "[cohort] min_survivors = 4 is more than size = 3|line 4",
     "[stop]\npatience = 3": "[stop] patience = 3 has no metric|metric",
     "[stop]\ntarget = 0.5": "[stop] target = 0.5 has no metric|metric",
+    SECAGG + "[cohort]\nsize = 2": '[cohort] size = 2 cannot have protection "secagg": the sum of two tells '
+    'each the other\'s update|line 5; use size = 3, or use [protection] mode = "sealed" if every',
+    SECAGG
+    + "[cohort]\nsize = 1": '[cohort] size = 1 cannot have protection "secagg": the sum of one|size = 3',
+    SECAGG + "[cohort]\nsize = 101": "[cohort] size = 101 is more than|use at most 100",
+    SECAGG + "max_colluding = 3\n[cohort]\nsize = 4": "[protection] max_colluding = 3 of size = 4: beside"
+    "|use at most 2",
+    SECAGG
+    + "[cohort]\nmin_survivors = 2": "[cohort] min_survivors = 2 is too few: the sum of two|use at least 3",
+    SECAGG + "[cohort]\nmin_survivors = 101": "[cohort] min_survivors = 101 is more than|line 5",
+    SECAGG
+    + "[cohort]\nsize = 8\nmin_survivors = 5": "[cohort] min_survivors = 5 is too few: of 8 clients, 2 of|"
+    "line 6; use at least 6, or leave it out",
+    SECAGG + "max_colluding = 3\n[cohort]\nmin_survivors = 4": "[cohort] min_survivors = 4 is too few: with "
+    "max_colluding = 3, a sum|use at least 5",
+    SECAGG
+    + '[cohort]\nroster = "open"': '[cohort] roster = "open" does not work with protection "secagg"|"frozen"',
 }
 
 
@@ -149,8 +169,8 @@ def test_contradictions_are_told_with_the_way_out(text: str) -> None:
 
 
 def test_check_says_the_same_of_a_plan_without_its_file() -> None:
-    plan = Plan.model_validate({"task": "x", "protection": {"mode": "secagg"}})
-    with pytest.raises(BadConfiguration, match=r"^\[protection\] mode = \"secagg\" is not available"):
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "he"}})
+    with pytest.raises(BadConfiguration, match=r"^\[protection\] mode = \"he\" is not available"):
         check(plan)
     check(parse(FULL.encode()))
 
@@ -193,6 +213,43 @@ def test_minimum_and_lanes() -> None:
     assert parse(b'task = "x"\n[cohort]\nmin_survivors = 3').minimum(4) == 3
     assert {lanes_of(plan, n, first=True) for n in (1, 16, 100)} == {32}
     assert (plan.needed, parse(b'task = "x"\n[cohort]\nsize = 4\nmin_survivors = 2').needed) == (1, 4)
+
+
+def secagg(more: str = "", cohort: str = "") -> Plan:
+    return parse(f'task = "x"\n{SECAGG}{more}\n[cohort]\n{cohort}'.encode())
+
+
+def test_a_sum_needs_three_clients_or_two_beside_those_who_conspire() -> None:
+    assert secagg().needed == 3
+    assert secagg("max_colluding = 4").needed == 6
+    assert secagg("", "min_survivors = 5").needed == 5
+    assert secagg("max_colluding = 98").needed == 100
+
+
+def test_lanes_under_secagg_follow_the_cohort_and_the_plan() -> None:
+    plan, chosen = secagg(), secagg("[codec]\nlanes = 16")
+    assert [lanes_of(plan, n, first=True) for n in (3, 16, 100)] == [21, 21, 21]
+    assert [lanes_of(plan, n, first=False) for n in (3, 16, 17, 100)] == [12, 12, 16, 16]
+    assert {lanes_of(chosen, n, first=first) for n in (3, 100) for first in (True, False)} == {16}
+
+
+@given(st.integers(3, 100), st.integers(-1, 98), st.integers(0, 100))
+def test_a_plan_whose_numbers_are_accepted_has_terms_that_hold(
+    size: int, colluding: int, minimum: int
+) -> None:
+    """Whatever `check` lets through, a full cohort can carry; what it refuses, none of that size could."""
+    text = (
+        f'task = "x"\n{SECAGG}max_colluding = {colluding}\n[cohort]\nsize = {size}\nmin_survivors = {minimum}'
+    )
+    c = default_colluding(size) if colluding < 0 else colluding
+    possible = c <= size - 2 and (not minimum or smallest(size, c) <= minimum <= size)
+    if not possible:
+        with pytest.raises(BadConfiguration):
+            parse(text.encode())
+        return
+    terms = terms_of(parse(text.encode()), size, size)
+    assert not terms.problem()
+    assert terms.minimum == max(minimum, smallest(size, c)) <= size
 
 
 MARKS = ['"""', "'", "[", "]", "{", "=", "\n", ".", "#", "nan", "true", "1979-05-27", "\\u0000", "9" * 30]

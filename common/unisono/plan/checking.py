@@ -9,8 +9,7 @@ from .methods import complete, needs_of, unknown
 from .mistakes import Mistake
 from .reading import refusal
 from .schema import Plan
-
-_AVAILABLE = ("sealed",)
+from .sums import conflicts_of_sums
 
 
 def check(plan: Plan) -> None:
@@ -50,15 +49,22 @@ def _strategy(plan: Plan) -> Iterator[Mistake]:
 
 
 def _protection(plan: Plan) -> Iterator[Mistake]:
-    mode, lanes, colluding = plan.protection.mode, plan.codec.lanes, plan.protection.max_colluding
-    if mode not in _AVAILABLE:
-        yield Mistake(
-            ("protection", "mode"),
-            "[protection] mode",
-            f'= "{mode}" is not available in this version',
-            'use mode = "sealed"',
-        )
-        return
+    match plan.protection.mode:
+        case "sealed":
+            yield from _sealed(plan)
+        case "secagg":
+            yield from conflicts_of_sums(plan)
+        case mode:
+            yield Mistake(
+                ("protection", "mode"),
+                "[protection] mode",
+                f'= "{mode}" is not available in this version',
+                'use mode = "secagg": the coordinator reads sums and the model, no single update',
+            )
+
+
+def _sealed(plan: Plan) -> Iterator[Mistake]:
+    lanes, colluding = plan.codec.lanes, plan.protection.max_colluding
     if lanes != "auto":
         yield Mistake(
             ("codec", "lanes"),

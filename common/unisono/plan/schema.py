@@ -21,6 +21,7 @@ from pydantic import (
 from unisono.base.ids import is_name
 
 from .mistakes import shown, shown_key
+from .thresholds import FEWEST
 
 _DEEPEST, _LARGEST = 16, 2**63  # of what a task or a strategy may be given: canonical JSON must carry it
 
@@ -122,7 +123,7 @@ class Aggregation(Section):
 
 
 class Protection(Section):
-    """How an update is encrypted; `max_colluding` -1 is automatic."""
+    """How an update is encrypted; `max_colluding` -1 is automatic: just below a third of the run's sites."""
 
     mode: Literal["sealed", "secagg", "he"] = "sealed"
     max_colluding: Annotated[int, Field(ge=-1, le=98)] = -1
@@ -168,13 +169,20 @@ class Plan(Section):
 
     @property
     def needed(self) -> int:
-        """How many clients must offer the task before the first round: the size, else `min_survivors`."""
-        return self.cohort.size or max(1, self.cohort.min_survivors)
+        """How many clients must offer the task before the first round: the size, else `min_survivors`.
+
+        Under `secagg` at least as many as any of its sums must hold: three, or c + 2.
+        """
+        if self.protection.mode == "sealed":
+            return self.cohort.size or max(1, self.cohort.min_survivors)
+        fewest = max(FEWEST, self.protection.max_colluding + 2)
+        return self.cohort.size or max(fewest, self.cohort.min_survivors)
 
     def minimum(self, cohort: int) -> int:
-        """Return how many of `cohort` clients must upload, or the attempt fails.
+        """Return how many of `cohort` clients must upload under `sealed`, or the attempt fails.
 
-        `min_survivors` where the plan names it.  Automatic under `sealed` is half the cohort, rounded up, and
-        at least 1: a lost site does not stop a small federation, and no round is carried by a minority.
+        `min_survivors` where the plan names it.  Automatic is half the cohort, rounded up, and at least 1: a
+        lost site does not stop a small federation, and no round is carried by a minority.  Under `secagg`
+        the number follows from who may conspire, too: `secagg.shared.laying.terms_of`.
         """
         return self.cohort.min_survivors or max(1, ceil(cohort / 2))

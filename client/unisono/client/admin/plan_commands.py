@@ -11,6 +11,7 @@ from unisono.base.units import bytes_per_second, show_bytes, show_seconds
 from unisono.cli.options import Dir, Json
 from unisono.cli.output import note, print_json
 
+from .promises import packed, packing_words, promise_words, promised, terms_for
 from .run_commands import read_plan
 from .words import short
 
@@ -54,19 +55,22 @@ def check(
     wanted, rate = read_plan(plan), bytes_per_second(link)
     asked = _ask(directory, canonical(wanted))
     known = _known(plan, wanted, asked, clients, mb)
+    terms = terms_for(wanted, known.clients)
     cost = _forecast(wanted, known, rate) if known.sizes else None
     if as_json:
         told = {"plan_sha256": digest(wanted), "task": wanted.task, "link_bytes_per_second": rate}
+        promise = {"protection": promised(wanted, terms), "codec": packed(wanted, known.clients)}
         forecast = {"forecast": asdict(cost) if cost else None, "model_from": known.source}
-        print_json(
-            {**told, **forecast, "clients": [c.model_dump() for c in asked.clients] if asked else None}
-        )
+        people = [c.model_dump() for c in asked.clients] if asked else None
+        print_json({**told, **promise, **forecast, "clients": people})
         return
     print(f"{plan} is valid: {_summary(wanted)}")
     rounds = wanted.rounds
     print(
         f"  plan      {short(digest(wanted))}: {rounds.count} rounds, at most {rounds.attempts} attempts each"
     )
+    print(promise_words(terms))
+    print(packing_words(wanted, known.clients))
     print(_cost_words(cost, known, link) if cost else f"  cost      unknown: {known.source}")
     if asked:
         print(_acceptance(asked, wanted))
@@ -144,7 +148,7 @@ def _cost_words(cost: "Forecast", known: Known, link: str) -> str:
     disk, memory = show_bytes(cost.coordinator_disk), show_bytes(cost.coordinator_memory)
     own_disk, own_memory = show_bytes(cost.client_disk), show_bytes(cost.client_memory)
     return (
-        f"  model     {down} (from {known.source})\n"
+        f"  model     {show_bytes(cost.model)} (from {known.source})\n"
         f"  a client  {down} down and {up} up in a round: {seconds} on {link}, training not counted\n"
         f"            {own_disk} disk, {own_memory} memory beside what Python and PyTorch take\n"
         f"  coordinator with {cost.clients} client{many}: "
