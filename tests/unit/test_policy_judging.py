@@ -7,8 +7,14 @@ from unisono.client.policy import Policy, Refusal, judge, parse
 from unisono.plan import Plan, digest
 from unisono.plan import parse as parse_plan
 
-PLAN = parse_plan(b'task = "readmission"')
+PLAN = parse_plan(b'task = "readmission"\n[protection]\nmode = "sealed"')
 NOON = 12 * 60
+
+
+def secagg(colluding: int = -1, **cohort: int) -> Plan:
+    return Plan.model_validate(
+        {"task": "x", "protection": {"mode": "secagg", "max_colluding": colluding}, "cohort": cohort}
+    )
 
 
 def reason(policy: Policy, plan: Plan = PLAN, cohort: int = 3, minute: int = NOON) -> str:
@@ -18,7 +24,7 @@ def reason(policy: Policy, plan: Plan = PLAN, cohort: int = 3, minute: int = NOO
 
 def test_an_empty_policy_takes_part() -> None:
     assert parse(b"") == Policy()
-    assert judge(Policy(), PLAN, 1, NOON) is None
+    assert judge(Policy(), secagg(), 3, NOON) is None
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,11 @@ def test_an_empty_policy_takes_part() -> None:
     [
         ('tasks = ["mortality"]', 'policy tasks = ["mortality"]; the plan asks for task "readmission"'),
         ("tasks = []", 'policy tasks = []; the plan asks for task "readmission"'),
-        ('protections = ["secagg"]', 'policy protections = ["secagg"]; the plan asks for "sealed"'),
+        (
+            'protections = ["secagg"]',
+            'policy protections = ["secagg"]; the plan asks for "sealed", in which the coordinator reads '
+            'this site\'s update by itself; a site that allows it writes protections = ["secagg", "sealed"]',
+        ),
         ("min_cohort = 4", "policy min_cohort = 4; the cohort has 3"),
         ("max_epsilon = 4", "policy max_epsilon = 4; the plan has no differential privacy"),
         ("max_colluding = 1", 'policy max_colluding = 1; protection "sealed" withstands 0'),
@@ -65,23 +75,37 @@ def test_hours_include_their_start_and_span_midnight(
 
 
 def test_a_plan_that_withstands_fewer_than_the_site_asks_is_declined() -> None:
-    weak, strong, automatic = (
-        Plan.model_validate({"task": "x", "protection": {"mode": "secagg", "max_colluding": c}})
-        for c in (1, 2, -1)
-    )
+    weak, strong, automatic = (secagg(c) for c in (1, 2, -1))
     policy = Policy(max_colluding=2)
-    assert reason(policy, weak) == "outside_policy: policy max_colluding = 2; the plan withstands 1"
+    assert reason(policy, weak) == (
+        "outside_policy: policy max_colluding = 2; the plan withstands 1: it needs "
+        "[protection] max_colluding = 2"
+    )
     assert (reason(policy, strong), reason(policy, automatic)) == ("", "")
+
+
+def test_a_sum_of_fewer_than_the_site_asks_is_declined_where_no_roster_could_mend_it() -> None:
+    policy = Policy(min_cohort=7)
+    assert reason(policy, secagg(), cohort=6) == "outside_policy: policy min_cohort = 7; the cohort has 6"
+    assert reason(policy, secagg(size=8), cohort=8) == (
+        "outside_policy: policy min_cohort = 7; the plan lets 6 updates make a sum: it needs "
+        "[cohort] min_survivors = 7"
+    )
+    assert reason(policy, secagg(size=8, min_survivors=7), cohort=8) == ""
+    assert reason(policy, secagg(), cohort=8) == ""  # the roster will tell
+    assert reason(policy, secagg(5, size=8), cohort=8) == ""  # c = 5 asks for 7 of 8 by itself
 
 
 def test_only_approved_plans_where_the_site_asks_for_that() -> None:
     asks, lists = parse(b'approve = "ask"'), parse(f'plans = ["{digest(PLAN)}"]'.encode())
     refusal = judge(asks, PLAN, 3, NOON)
     assert refusal == Refusal(
-        "plan_not_approved", f'policy approve = "ask"; plan {digest(PLAN)} is not among the approved plans'
+        "plan_not_approved", f'policy approve = "ask"; nobody here has approved plan {digest(PLAN)} yet'
     )
+    assert judge(asks, PLAN, 3, NOON, {digest(PLAN)}) is None
+    assert judge(asks, PLAN, 3, NOON, {"ab" * 32}) == refusal
     assert reason(lists) == ""
-    other = parse_plan(b'task = "readmission"\nseed = 2')
+    other = parse_plan(b'task = "readmission"\nseed = 2\n[protection]\nmode = "sealed"')
     assert reason(lists, other).startswith(f"plan_not_approved: policy plans lists 1; plan {digest(other)}")
     assert reason(parse(f'approve = "ask"\nplans = ["{digest(PLAN)}"]'.encode())) == ""
 
