@@ -11,7 +11,7 @@ from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.runtime.downloads import Downloads
 from unisono.server.runtime.library import Library
-from unisono.server.runtime.turns import Turn, Turns
+from unisono.server.runtime.turns import ON_ITS_WAY, Turn, Turns
 from unisono.server.runtime.uploads import Key, Uploads
 from unisono.wire.chunks import SERVICE, Piece, decode, encode
 from unisono.wire.v1 import transfer_pb2 as pb
@@ -32,7 +32,6 @@ class TransferService:
     ) -> None:
         self._uploads, self._downloads, self._library, self._guard = uploads, downloads, library, guard
         self._turns = turns
-        self._reserved: dict[str, Turn] = {}  # by clients that will send next; given up if they do not
 
     async def Begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.BeginReply:
@@ -47,8 +46,7 @@ class TransferService:
         self, requests: AsyncIterator[Piece], context: Context
     ) -> pb.UploadReply:
         async def handle(caller: Caller) -> pb.UploadReply:
-            async with self._reserved.pop(_owner(caller), None) or self._turn(caller) as turn:
-                pieces = turn.paced(requests)
+            async with self._turn(caller) as turn, aclosing(turn.paced(requests)) as pieces:
                 first = await anext(pieces, None)
                 if first is None or first.key is None:
                     raise BadMessage("the first message of an upload must say what it is (key)")
@@ -79,19 +77,20 @@ class TransferService:
             yield chunk
 
     async def _reserve(self, caller: Caller) -> None:
-        """Answer who wants to send when it is its turn: until then it has nothing in our buffers."""
-        turn = self._turn(caller)
+        """Answer who wants to send when it is its turn: until then it has nothing in our buffers.
+
+        The upload takes over its owner's turn; without one, after some seconds, it has to line up itself.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(BEGIN_SECONDS):
-                await turn.take()
-                self._reserved[_owner(caller)] = turn
+                await self._turn(caller).take(ON_ITS_WAY)
 
     def _turn(self, caller: Caller) -> Turn:
-        return self._turns.turn(_owner(caller), lambda: self._uploads.waits(ClientName(caller.name)))
+        def waits() -> None:
+            if caller.peer.kind == "client":  # an operator of the same name is somebody else
+                self._uploads.waits(ClientName(caller.name))
 
-
-def _owner(caller: Caller) -> str:
-    return f"{caller.peer.kind}/{caller.peer.name}"
+        return self._turns.turn(f"{caller.peer.kind}/{caller.name}", waits)
 
 
 def add_to_server(service: TransferService, server: grpc.aio.Server) -> None:
