@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ import pytest
 from numpy.typing import NDArray
 
 from unisono.client.trainer.asking import COMMAND, environment
+from unisono.client.trainer.at_rest import SealedFile
 from unisono.codec import Spec, SpecPart, decode_head, decode_part, head_names
-from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from, plain_length, sha256_hex
+from unisono.crypto import (
+    ENVELOPE,
+    SEGMENT,
+    TAG,
+    AtRest,
+    SealingKey,
+    layout,
+    open_from,
+    plain_length,
+    sha256_hex,
+)
 from unisono.plan import Plan, canonical
 from unisono.tensors import Manifest
 
@@ -244,6 +256,34 @@ def test_work_done_again_after_a_kill_gives_the_same_bytes(start: Callable[[], C
     assert fresh.plain() != plain
 
 
+def test_a_vector_is_kept_at_rest_and_is_the_same_after_a_kill(start: Callable[[], Child]) -> None:
+    warm = start()
+    warm.begin("Plain")
+    spec = replace(warm.spec, lanes=16, rotation="two-stage")
+    form = {"spec": spec.encode().decode(), "seal": None, "keep": {"context": b"kept".hex()}}
+    found = []
+    for child in (warm, start()):
+        child.begin("Plain")
+        answer = child.ask(child.work() | form)["done"]
+        with SealedFile(child.folder / "update", AtRest(KEY), b"kept") as file:
+            plain = bytes(file.read(0, file.length))
+        assert (answer["sha256"], answer["bytes"]) == (sha256_hex(plain), spec.bytes)
+        found.append(plain)
+        child.process.send_signal(signal.SIGKILL)
+        child.process.wait()
+    assert found[0] == found[1]
+    head = decode_head(np.frombuffer(found[0], np.uint64)[spec.head_offset :], spec)
+    assert (head["one"], head["loss.count"]) == (1, 3)
+    assert {total for stage, _, total in warm.progress if stage != "writing"} == {100}
+
+
+@pytest.mark.parametrize("form", [{"seal": None}, {"keep": {"context": ""}}, {"seal": None, "keep": {}}])
+def test_work_says_how_its_result_is_written(start: Callable[[], Child], form: dict[str, object]) -> None:
+    child = start()
+    child.begin("Plain")
+    assert child.ask(child.work() | form)["failed"]["code"] == "trainer_fault"
+
+
 def test_an_evaluation_trains_nothing(start: Callable[[], Child]) -> None:
     child = start()
     child.begin("Raises")
@@ -294,7 +334,7 @@ def test_a_trainer_dies_with_its_parent_even_while_training(start: Callable[[], 
     child = start()
     child.begin("Hangs")
     child.say(child.work())
-    while child.hear() != {"progress": {"stage": "training", "done": 9, "total": 9}}:
+    while child.hear() != {"progress": {"stage": "training", "done": 100, "total": 100}}:
         pass
     assert child.process.stdin is not None
     child.process.stdin.close()

@@ -16,7 +16,7 @@ from unisono.base.ids import Digest
 from unisono.client.trainer import seeding
 from unisono.client.trainer.batches import count, feed
 from unisono.client.trainer.desk import Desk
-from unisono.client.trainer.model_file import SealedFile
+from unisono.client.trainer.at_rest import SealedFile
 from unisono.codec import Spec, SpecPart, decode_head, decode_part, head_names
 from unisono.crypto import ENVELOPE, AtRest, SealingKey, open_from
 from unisono.plan import Plan, canonical, parse
@@ -154,7 +154,7 @@ class Site:
         }, head
 
     def file(self) -> bytes:
-        with SealedFile(self.folder / "model", AtRest(KEY), Digest(str(self.model))) as file:
+        with SealedFile.of_model(self.folder / "model", AtRest(KEY), Digest(str(self.model))) as file:
             return bytes(file.read(0, file.length))
 
 

@@ -31,7 +31,8 @@ class Channel:
         self._requests = open(requests, "rb")  # noqa: SIM115
         self._replies = open(replies, "wb", buffering=0)  # noqa: SIM115
         self._waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._stage, self._next = "", 0.0
+        self._said: tuple[str, int, int] = "", 0, 0
+        self._next = 0.0
 
     def listen(self) -> None:
         """Read from now on in a thread of its own: the only way to notice a dead parent while training."""
@@ -49,16 +50,21 @@ class Channel:
         """Send one line, after what user code printed until now has reached the log."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._stage = ""
+        self._said = "", 0, 0
         self._send(message)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell the parent that something moves; at most ten times a second, but each begin and end."""
-        now = time.monotonic()
-        if stage == self._stage and now < self._next and done != total:
+        """Tell the parent that something moved; at most ten times a second, but each begin and end.
+
+        In percent: a number of batches would tell how many examples a site has.  Where a total is not known
+        (0) it stays 0 %; a line means that something moved even if its percent is that of the last one.
+        """
+        now, ended = time.monotonic(), done >= total > 0
+        if self._said == (stage, done, total) or (self._said[0] == stage and now < self._next and not ended):
             return
-        self._stage, self._next = stage, now + PROGRESS_SECONDS
-        self._send({"progress": {"stage": stage, "done": done, "total": total}})
+        self._said, self._next = (stage, done, total), now + PROGRESS_SECONDS
+        percent = max(0, min(100, 100 * done // total)) if total > 0 else 0
+        self._send({"progress": {"stage": stage, "done": percent, "total": 100}})
 
     def _send(self, message: Message) -> None:
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"

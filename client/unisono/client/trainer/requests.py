@@ -32,8 +32,23 @@ class Describe:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """Write the update as it travels: sealed to this X25519 key, bound to this context."""
+
+    public: bytes
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Write the update for this site only: at rest under its own key, to be masked later."""
+
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """Take part in a round: evaluate the model received, train it, write the sealed update."""
+    """Take part in a round: evaluate the model received, train it, write the update."""
 
     what: What
     run: str
@@ -42,8 +57,7 @@ class Work:
     model_sha256: str
     spec: bytes
     out: Path
-    seal_public: bytes
-    seal_context: bytes
+    form: Seal | Keep
 
 
 Request = Open | Describe | Work
@@ -83,7 +97,6 @@ def _work(fields: "_Fields") -> Work:
     what = fields.text("what")
     if what not in ("train", "evaluate"):
         raise BadMessage(f'"what" is "{what:.40}"; known are train, evaluate')
-    seal = _Fields(fields.table("seal"))
     return Work(
         what="train" if what == "train" else "evaluate",
         run=fields.text("run"),
@@ -92,9 +105,17 @@ def _work(fields: "_Fields") -> Work:
         model_sha256=fields.text("model_sha256"),
         spec=fields.text("spec").encode(),
         out=Path(fields.text("out")),
-        seal_public=seal.raw("public"),
-        seal_context=seal.raw("context"),
+        form=_form(fields),
     )
+
+
+def _form(fields: "_Fields") -> Seal | Keep:
+    if fields.has("seal") == fields.has("keep"):
+        raise BadMessage('work has "seal" or "keep", and not both')
+    if fields.has("keep"):
+        return Keep(_Fields(fields.table("keep")).raw("context"))
+    seal = _Fields(fields.table("seal"))
+    return Seal(seal.raw("public"), seal.raw("context"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +124,9 @@ class _Fields:
 
     table_: Mapping[str, object]
 
+    def has(self, key: str) -> bool:
+        return self.table_.get(key) is not None
+
     def text(self, key: str) -> str:
         value = self.table_.get(key)
         if not isinstance(value, str):
@@ -110,7 +134,7 @@ class _Fields:
         return value
 
     def maybe_text(self, key: str) -> str | None:
-        return None if self.table_.get(key) is None else self.text(key)
+        return self.text(key) if self.has(key) else None
 
     def whole(self, key: str) -> int:
         value = self.table_.get(key)

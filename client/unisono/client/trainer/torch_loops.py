@@ -52,7 +52,7 @@ class TorchLoops:
                 step()
                 examples += count(batch) if epoch == 0 else 0
                 done += 1
-                context.progress(done, max(total, done))
+                context.progress(done, max(total, done) if total else 0)
         return examples
 
     def evaluate(self, task: Task, model: nn.Module, context: Context) -> Counts:
@@ -66,7 +66,7 @@ class TorchLoops:
             for name, (value, number) in measured(task, model, batch).items():
                 before = sums.get(name, (0.0, 0.0))
                 sums[name] = (before[0] + value, before[1] + number)
-            context.progress(done, max(held_out.steps or 0, done))
+            context.progress(done, max(held_out.steps, done) if held_out.steps else 0)
         return sums
 
     def metric_names(self, task: Task, model: nn.Module, context: Context) -> tuple[str, ...]:

@@ -7,16 +7,17 @@ from typing import Protocol
 
 from unisono.base.ids import Digest
 from unisono.client.task import Counts, Site, create, load
-from unisono.codec import Spec, client_weight, rounding_stream
+from unisono.codec import Spec, client_weight, rotation_stream, rounding_stream
 from unisono.crypto import AtRest
-from unisono.plan import from_canonical
+from unisono.plan import digest, from_canonical
 from unisono.strategies import load as load_strategy
 from unisono.tensors import Manifest, Reader
 
-from . import hooks, model_file, update
+from . import hooks, kept, model_file, update
+from .at_rest import SealedFile
 from .failures import Failed, user_code
 from .model import Held
-from .requests import Describe, Open, Work
+from .requests import Describe, Keep, Open, Work
 from .workbench import Workbench
 
 
@@ -62,7 +63,7 @@ class Trainer:
         for part in spec.parts:
             if part.length != manifest.length:
                 raise Failed("model_differs", f"{manifest.length} values travel, the run has {part.length}")
-        with model_file.SealedFile(request.model, self._at_rest, Digest(request.model_sha256)) as received:
+        with SealedFile.of_model(request.model, self._at_rest, Digest(request.model_sha256)) as received:
             model_file.load(held, manifest, received.read)
             counts = self._evaluate(request, held)
             trained = self._train(request, held, received.read, counts)
@@ -71,9 +72,15 @@ class Trainer:
             key = rounding_stream(
                 self._plan.seed, request.round, self._bench.task.site.name, Digest(request.model_sha256)
             )
-            vector = update.Vector(manifest, trained.sources, head, key)
-            seal = update.Seal(request.seal_public, request.seal_context)
-            return update.write(request.out, spec, vector, seal, partial(self._progress, "writing"))
+            return self._written(request, spec, update.Vector(manifest, trained.sources, head, key))
+
+    def _written(self, request: Work, spec: Spec, vector: update.Vector) -> update.Written:
+        progress = partial(self._progress, "writing")
+        if isinstance(request.form, Keep):
+            shelf = kept.Shelf(request.out, self._at_rest, request.form.context)
+            signs = rotation_stream(self._plan.seed, request.round, digest(self._plan))
+            return kept.keep(shelf, spec, vector, signs, progress)
+        return update.write(request.out, spec, vector, request.form, progress)
 
     def _model(self) -> tuple[Held, Manifest]:
         if self._ready is None:

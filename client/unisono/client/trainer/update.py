@@ -1,4 +1,4 @@
-"""From a trained model to the file that travels, in one pass and O(chunk) memory.
+"""From a trained model to the file that travels sealed, in one pass and O(chunk) memory.
 
     received file (sealed at rest) \
                                     delta -> float32 -> lanes -> sealed segments -> file
@@ -21,20 +21,13 @@ from unisono.crypto import Stream, seal_to, system_entropy
 from unisono.tensors import Bytes, Manifest, Piece, Reader, Travelling, to_float32
 from unisono.tensors.vector import read_elements
 
+from .at_rest import Hashed, SealedWriter, whole
 from .failures import finite
 from .model import Held
-from .model_file import SealedWriter, whole
+from .requests import Seal
 
 # Coordinates begin..end of one tensor, as float32: a delta, a gradient, what a strategy's part holds.
 Source = Callable[[Piece, int, int], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """Who may open an update and what it is bound to."""
-
-    public: bytes
-    context: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The file that travels."""
+    """What was written: of a sealed update the file as it travels, of a kept one its plain words."""
 
     sha256: Digest
     bytes: int
@@ -73,7 +66,8 @@ def write(
     """Write the sealed update.  Raises Failed ("not_finite")."""
     random = Stream(vector.rounding)
     total = sum(part.length for part in spec.parts)
-    with whole(path) as file:
+    with whole(path) as raw:
+        file = Hashed(raw)
         writer = SealedWriter(file, *seal_to(seal.public, seal.context, system_entropy))
         with finite():
             for part in spec.parts:
@@ -81,14 +75,15 @@ def write(
                     writer.write(words)
                     progress(spec.start(part.name) + stop, total)
             writer.write(encode_head(vector.head, spec))
-        return Written(writer.finish(), writer.bytes)
+        writer.finish()
+        return Written(file.sha256, file.bytes)
 
 
 def _encoded(
     spec: Spec, part: SpecPart, vector: Vector, random: Stream
 ) -> Iterator[tuple[int, NDArray[np.uint64]]]:
     """Yield (coordinates until now, words) of one part, a chunk at a time; the words are overwritten."""
-    travelling = Travelling(vector.manifest, _no_reader)
+    travelling = places(vector.manifest)
     encoder = Encoder(spec, part, vector.head["weight"] if part.weighted else 1.0)
     values, bits = np.zeros(CHUNK, np.float32), np.empty(CHUNK, "<u4")
     out = np.empty(CHUNK, np.uint64)
@@ -97,13 +92,19 @@ def _encoded(
         x, u = values[: stop - start], bits[: stop - start]
         random.fill(u)
         if part.name in vector.sources:
-            _gather(vector.sources[part.name], travelling.overlaps(start, stop), x)
+            gather(vector.sources[part.name], travelling.overlaps(start, stop), x)
         words = out[: spec.word_range(part.name, start, stop)[1]]
         encoder.encode(x, u, words)
         yield stop, words
 
 
-def _gather(source: Source, pieces: Iterator[tuple[Piece, int, int]], out: NDArray[np.float32]) -> None:
+def places(manifest: Manifest) -> Travelling:
+    """Return what knows which tensor a coordinate is of, and reads nothing."""
+    return Travelling(manifest, _no_reader)
+
+
+def gather(source: Source, pieces: Iterator[tuple[Piece, int, int]], out: NDArray[np.float32]) -> None:
+    """Fill `out` with the coordinates of some stretches of tensors."""
     filled = 0
     for piece, begin, end in pieces:
         out[filled : filled + end - begin] = source(piece, begin, end)

@@ -56,5 +56,5 @@ def _accumulate(lesson: Lesson, held: TorchModel, loops: TorchLoops) -> int:
         size = count(batch)
         (lesson.task.loss(model, batch) * size).backward()
         examples += size
-        lesson.context.progress(done, max(feed.steps or 0, done))
+        lesson.context.progress(done, max(feed.steps, done) if feed.steps else 0)
     return examples
