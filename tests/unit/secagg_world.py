@@ -220,11 +220,12 @@ class World:
     vectors: dict[ClientName, Words] = field(default_factory=dict)
     seed: str = "world"
     words: int = 0  # of a vector; 0: one for each site
+    who: tuple[ClientName, ...] = ()  # who they are; (): the first n
     sites: dict[ClientName, Site] = field(init=False)
     coordinator: Coordinator = field(init=False)
 
     def __post_init__(self) -> None:
-        who = names(self.n)
+        who = self.who or names(self.n)
         attempt = attempt_of(who, self.attempt)
         members = tuple(s.Member(name, identity(name).public) for name in who)
         self.coordinator = Coordinator(s.Setup(attempt, members, self.only), self.spec)

@@ -242,6 +242,18 @@ def test_a_false_answer_is_named_when_more_than_t_answered(of: str, liar: int) -
         assert opened.odd == (name_of(liar),)
 
 
+def test_three_liars_among_many_answers_are_named() -> None:
+    """13 of 24 are needed; leaving out one, two or three answers in turn would try 2300 sets."""
+    world, liars = World(24), (6, 7, 8)
+    total = world.play()
+    book = world.coordinator.stage.book
+    rows = tuple((n, lying(answer) if n in liars else answer) for n, answer in book.answers)
+    opened = s.open_masks(s.Revealing(replace(book, answers=rows)))
+    assert opened.odd == tuple(map(name_of, liars))
+    assert total.tolist() == [1] * 24
+    assert opened.streams == s.open_masks(s.Revealing(book)).streams
+
+
 def test_a_false_answer_among_t_fails_closed() -> None:
     answers = {number: answer for number, answer in FULL.book.answers if number < 4}
     s.open_masks(revealing(answers))

@@ -120,6 +120,36 @@ def test_a_repeat_is_no_release_of_its_own_and_needs_no_certificate_of_its_own()
         c.check_releases([RELEASE, repeat], {}, NEXT, MODEL)
 
 
+def test_a_repeat_stays_open_when_what_it_repeats_is_closed() -> None:
+    """Attempt 1 is certified, attempt 2 repeats it; then attempt 1 is abandoned, and attempt 2 opened.
+
+    A site that counted the first only would be free for a third sum, with one client fewer.
+    """
+    bound = judged(agree_certificate((1, 2, 3, 4), 2, 3, 4))
+    repeat = replace(RELEASE, ctx=sha256(b"second"), only=bound)
+    closed = abandon_certificate(2, 3, 4)
+    third = attempt_of(WHO, 3)
+    assert c.check_releases([RELEASE, repeat], {CTX: closed}, third, MODEL) == bound
+    both = {CTX: closed, repeat.ctx: abandon_certificate(2, 3, 4, ctx=repeat.ctx)}
+    assert c.check_releases([RELEASE, repeat], both, third, MODEL) is None
+    assert c.check_releases([RELEASE, repeat], {CTX: closed}, third, MODEL, 2) is None  # two are allowed
+
+
+def test_a_repeat_needs_everybody_it_repeats() -> None:
+    """Else strangers, bound to nothing, could be a quorum for another set with this client's vector in it."""
+    certificate = agree_certificate((1, 2, 3, 4), 2, 3, 4)
+    bound = judged(certificate)
+    assert bound is not None
+    strangers = (*WHO[:3], *names(7)[5:])  # of site 4's set only 1, 2 and 3 are there
+    world = World(5, attempt=2, who=strangers, bounds=dict.fromkeys(WHO[:3], bound))
+    world.advertise(strangers)
+    world.coordinator.freeze_roster()
+    message = world.coordinator.stage.message_for(WHO[0])
+    assert message is not None
+    with pytest.raises(AlreadyReleased, match="site-004"):
+        world.sites[WHO[0]].receive(message)
+
+
 def test_an_open_attempt_is_repeated_with_the_same_survivors() -> None:
     """U2 certified, then three of four fall silent: attempt 2 opens the same sum, and only that."""
     first, who = World(5), WHO

@@ -26,7 +26,7 @@ from .refusals import (
     WrongThreshold,
 )
 from .share import Rostered
-from .state import Move, Setup, State
+from .state import Bound, Move, Setup, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,22 @@ def check_spec(setup: Setup, roster: Roster, spec_for: Callable[[int], Spec]) ->
     own = spec_for(n)
     if theirs != own:
         raise SpecMismatch(f"the spec differs from the plan's for {n} clients in {_difference(theirs, own)}")
-    if setup.only is not None and setup.only.spec != theirs.digest:
+    if setup.only is not None:
+        _check_repeat(setup.only, roster)
+
+
+def _check_repeat(only: Bound, roster: Roster) -> None:
+    """Row 5, once more: an equal spec, n included, and all whose sum it is.
+
+    With another roster of n the others, bound to nothing, could be a quorum for a set of their own that has
+    this client's upload in it: its vector would be in two sums, though it agreed to one.
+    """
+    if only.spec != roster.spec.digest:
         raise AlreadyReleased("an open attempt may only be repeated under an equal spec; this one differs")
+    if away := sorted(set(only.u2) - roster.numbers.keys()):
+        raise AlreadyReleased(
+            f"an open attempt may only be repeated with {', '.join(away)}, who is not there"
+        )
 
 
 def _difference(theirs: Spec, own: Spec) -> str:

@@ -114,9 +114,20 @@ def check_releases(
         if certificate is None or bound is not None:
             still_open.append(release)
             bounds.append(bound)
-    if sum(release.only is None for release in still_open) < max_releases:
+    if _sums(still_open, bounds) < max_releases:
         return None
     return _one_bound(still_open, bounds, attempt)
+
+
+def _sums(still_open: list[Release], bounds: list[Bound | None]) -> int:
+    """Count the sums that may still be opened.
+
+    A repeat is the sum that it repeats, once; but where that one is closed it counts in its place: otherwise
+    the first attempt, abandoned after the second began, would set free a client whom the second still opens.
+    """
+    first = [bound for release, bound in zip(still_open, bounds, strict=True) if release.only is None]
+    repeated = {release.only for release in still_open if release.only is not None}
+    return len(first) + len(repeated - set(first))
 
 
 def _one_bound(still_open: list[Release], bounds: list[Bound | None], attempt: Attempt) -> Bound:

@@ -43,17 +43,18 @@ class Coded:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read what `encode` wrote and nothing else.  Raises BadMessage."""
-        if kind_of(data) != cls.kind:
-            raise BadMessage(f'a message of the kind "{kind_of(data):.40}" came where "{cls.kind}" belongs')
         if len(data) > cls.limit:
             raise BadMessage(f'"{cls.kind}" of {len(data)} bytes; at most {cls.limit} are allowed')
+        if kind_of(data) != cls.kind:
+            raise BadMessage(f'a message of the kind "{kind_of(data):.40}" came where "{cls.kind}" belongs')
         value: Self = _own_format(cls)[1](split(data, 3)[2])
         return value
 
 
 def kind_of(data: bytes) -> str:
-    """Return the kind of a message or state.  Raises BadMessage if it is none of this protocol."""
-    protocol, kind, _ = split(data, 3)
+    """Return the kind of a message or state, reading no further.  Raises BadMessage if it has none."""
+    protocol, at = _field(data, 0)
+    kind, _ = _field(data, at)
     if protocol != PROTOCOL.encode():
         raise BadMessage(f'not a message of "{PROTOCOL}"; do both sides run the same version?')
     return _text(kind)
@@ -64,14 +65,20 @@ def split(data: bytes, count: int | None = None) -> list[bytes]:
     found: list[bytes] = []
     at = 0
     while at < len(data):
-        start = at + LENGTH
-        at = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or at > len(data):
-            raise BadMessage("a message is cut short: a field is longer than what is left")
-        found.append(data[start:at])
+        field, at = _field(data, at)
+        found.append(field)
     if count is not None and len(found) != count:
         raise BadMessage(f"a message has {len(found)} fields where {count} belong")
     return found
+
+
+def _field(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the field that begins at `at`, and where the next one does."""
+    start = at + LENGTH
+    end = start + int.from_bytes(data[at:start], "big")
+    if start > len(data) or end > len(data):
+        raise BadMessage("a message is cut short: a field is longer than what is left")
+    return data[start:end], end
 
 
 def exactly(what: str, raw: bytes, length: int) -> None:

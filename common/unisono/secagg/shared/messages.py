@@ -4,7 +4,7 @@ A sender is known by its TLS identity and a context by the call; neither is repe
 receiver has to tell which of the two is wrong.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest, is_digest
@@ -156,7 +156,7 @@ class Opened(Coded):
     """A share of one client's secret."""
 
     number: int
-    share: bytes
+    share: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         exactly("a share", self.share, SHARE)
