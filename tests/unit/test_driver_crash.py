@@ -196,7 +196,7 @@ def work(driver: Driver, disk: Disk, name: ClientName) -> Event | None:
             digest = sha256_hex(f"{name} {round_}".encode())
             disk.spool.add((round_, attempt, name, digest))
             return Uploaded(name, round_, attempt, digest, 10)
-        case None:
+        case _:
             return None
 
 

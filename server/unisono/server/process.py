@@ -47,7 +47,7 @@ def open_hall(folder: Folder, config: Config) -> Hall:
     key_file = Path(config.key_file) if config.key_file else folder.at_rest_key
     at_rest = AtRest(read_private(key_file, "the key for files at rest"))
     sealing = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
-    store = open_store(folder.path)
+    store = open_store(folder.path, at_rest)
     return Hall(
         config=config,
         clock=clock,

@@ -2,7 +2,8 @@
 
 It walks the plain file in order.  The travelling vector is worked on in blocks of `CHUNK` coordinates
 (whole words of the sum, whatever the lane width); what does not travel is copied.  Memory is a few
-blocks, whatever the model; no block depends on another, so the bytes depend on nothing but the inputs.
+blocks, whatever the model; only a part that was rotated is turned back as a whole.  No block depends on
+another, so the bytes depend on nothing but the inputs.
 """
 
 import math
@@ -10,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from unisono.base.errors import BadConfiguration, Corrupt, Fault
-from unisono.codec import CHUNK, Decoder, Spec, check_lanes
+from unisono.codec import CHUNK, Spec
 from unisono.strategies import State, Strategy, Sums, Vector
 from unisono.tensors import (
     Bytes,
@@ -29,6 +29,7 @@ from unisono.tensors import (
 )
 
 from .cutting import Cutter
+from .means import Means, read_words
 from .outcome import Outcome, read_head
 
 SEGMENT = 1 << 20
@@ -51,6 +52,7 @@ class Inputs:
     model: Reader
     sums: Reader
     states: Mapping[str, Reader]
+    signs: bytes = b""  # key of the rotation, if the spec has one (`codec.rotation_stream`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,15 @@ class Apply:
     def __init__(self, inputs: Inputs, segment: int = SEGMENT) -> None:
         self._in = inputs
         _check_parts(inputs)
-        head = _words(inputs.sums, inputs.spec.head_offset, len(inputs.spec.head))
+        head = read_words(inputs.sums, inputs.spec.head_offset, len(inputs.spec.head))
         self._head = read_head(inputs.spec, head, inputs.survivors)
         self._divisors = {
             p.name: self._head.weight if p.weighted else float(inputs.survivors) for p in inputs.spec.parts
         }
-        self._decoders = {
-            p.name: Decoder(inputs.spec, p, inputs.survivors, self._divisors[p.name])
+        self._means = {
+            p.name: Means(inputs.spec, p, inputs.survivors, self._divisors[p.name], inputs.sums, inputs.signs)
             for p in inputs.spec.parts
         }
-        self._squares = dict.fromkeys(self._divisors, 0.0)
         self._old = Travelling(inputs.manifest, inputs.model)
         names = inputs.strategy.state(inputs.parameters)
         self._cutters: dict[str | None, Cutter] = {name: Cutter(segment) for name in (None, *names)}
@@ -93,8 +94,8 @@ class Apply:
         if not self._finished:
             raise Fault("the outcome of a round is known when its model is written")
         norms = {
-            name: math.sqrt(total) * self._divisors[name] / self._in.survivors
-            for name, total in self._squares.items()
+            name: math.sqrt(means.squares) * self._divisors[name] / self._in.survivors
+            for name, means in self._means.items()
         }
         return replace(self._head, mean_norm=norms)
 
@@ -129,7 +130,9 @@ class Apply:
         stop = min(start + CHUNK, self._old.length)
         model = _frozen(self._old.values(start, stop))
         sums = Sums(
-            {n: self._mean(n, start, stop) for n in self._divisors}, self._head.weight, self._in.survivors
+            {name: _frozen(means.read(start, stop)) for name, means in self._means.items()},
+            self._head.weight,
+            self._in.survivors,
         )
         strategy, p = self._in.strategy, self._in.parameters
         state, fresh = strategy.apply(p, self._state(start, stop, model), model, sums)
@@ -138,15 +141,6 @@ class Apply:
         for what, vector in (("next model", fresh), *state.items()):
             self._check(vector, model, f"{what} from coordinate {start}")
         return state, model, fresh
-
-    def _mean(self, name: str, start: int, stop: int) -> Vector:
-        spec, part = self._in.spec, self._in.spec.part(name)
-        words = _words(self._in.sums, *spec.word_range(name, start, stop))
-        check_lanes(spec, part, words, self._in.survivors, stop - start)
-        mean = np.empty(stop - start, np.float32)
-        self._decoders[name].decode(words, mean)
-        self._squares[name] += float(np.square(mean, dtype=np.float64).sum())
-        return _frozen(mean)
 
     def _state(self, start: int, stop: int, model: Vector) -> State:
         found: State = {}
@@ -205,13 +199,6 @@ def _slices(piece: Piece) -> Iterator[tuple[int, int]]:
         end = min(piece.entry.size, ((start + begin) // CHUNK + 1) * CHUNK - start)
         yield begin, end
         begin = end
-
-
-def _words(read: Reader, first: int, count: int) -> NDArray[np.uint64]:
-    raw = read(8 * first, 8 * count)
-    if len(raw) != 8 * count:
-        raise Corrupt(f"the sum ends inside words {first} to {first + count}")
-    return np.frombuffer(raw, "<u8")
 
 
 def _frozen(vector: Vector) -> Vector:

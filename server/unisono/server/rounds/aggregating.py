@@ -25,7 +25,7 @@ def aggregating(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event:
     match event:
         case Aggregated():
             check_attempt(run, stage, event)
-            return _summed(plan, run, stage, phase, event, now)
+            return summed(plan, run, stage, phase, event, now)
         case Failure(reason=reason):
             check_attempt(run, stage, event)
             return fail_attempt(plan, run, stage, reason, now)
@@ -43,7 +43,8 @@ def aggregating(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event:
             raise wrong_phase(run, event)
 
 
-def _summed(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event: Aggregated, now: float) -> Step:
+def summed(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event: Aggregated, now: float) -> Step:
+    """Publish what the sum made, or fail the attempt if no later round could work with it."""
     if wrong := _not_finite(event):
         return fail_attempt(plan, run, stage, wrong, now)
     metrics = dict(event.metrics)
@@ -58,7 +59,11 @@ def _summed(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event: Agg
         return end(run, "failed", wrong, facts)
     run = replace(run, closing=why_stop(plan, run, now))
     following = open_round(plan, run, "evaluate" if run.closing else "train", now)
-    return Step(following, (Forget(stage.round, stage.attempt), prune(run)), facts)
+    return replace(
+        following,
+        effects=(Forget(stage.round, stage.attempt), prune(run), *following.effects),
+        facts=(*facts, *following.facts),
+    )
 
 
 def _published(stage: InRound, phase: Aggregating, event: Aggregated, now: float) -> RoundPublished:

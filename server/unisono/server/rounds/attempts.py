@@ -12,9 +12,11 @@ from unisono.crypto.digest import sha256
 from unisono.crypto.kdf import encode
 from unisono.plan import Plan
 
+from .aside import settled
 from .effects import Forget
 from .endings import end
 from .facts import AttemptFailed
+from .inviting import fewest, invite
 from .phases import Announced, Collecting, InRound, Run
 from .result import Step
 from .wording import clients, listed
@@ -22,10 +24,11 @@ from .wording import clients, listed
 _SAMPLE = "unisono/cohort/1"
 
 
-def open_round(plan: Plan, run: Run, what: Literal["train", "evaluate"], now: float) -> Run:
-    """Announce the round after the latest model's; collect at once if enough clients are here."""
+def open_round(plan: Plan, run: Run, what: Literal["train", "evaluate"], now: float) -> Step:
+    """Announce the round after the latest model's; begin at once if enough clients are here."""
     announced = Announced(now + plan.cohort.wait_seconds)
-    return gather(plan, replace(run, stage=InRound(what, run.round + 1, 1, now, announced)))
+    aside = replace(run.aside, protected=None, earlier=())
+    return gather(plan, replace(run, stage=InRound(what, run.round + 1, 1, now, announced), aside=aside))
 
 
 def present(run: Run) -> tuple[ClientName, ...]:
@@ -36,25 +39,27 @@ def present(run: Run) -> tuple[ClientName, ...]:
 def needed(plan: Plan, run: Run) -> int:
     """Return how many must be here before a round may start: those that must survive a full cohort."""
     full = len(run.roster)
-    return plan.minimum(min(full, plan.cohort.size) if plan.cohort.size else full)
+    return fewest(plan, min(full, plan.cohort.size) if plan.cohort.size else full, full)
 
 
-def gather(plan: Plan, run: Run) -> Run:
-    """Let an announced round begin to collect, if enough clients are here."""
+def gather(plan: Plan, run: Run) -> Step:
+    """Let an announced round begin, if enough clients are here."""
     stage, here = run.stage, present(run)
     if not (isinstance(stage, InRound) and isinstance(stage.phase, Announced)) or len(here) < needed(
         plan, run
     ):
-        return run
+        return Step(run)
     cohort = _sample(plan, stage, here)
-    return replace(run, stage=replace(stage, phase=Collecting(cohort, frozenset(cohort))))
+    if plan.protection.mode == "secagg":
+        return invite(plan, run, stage, cohort, here)
+    return Step(replace(run, stage=replace(stage, phase=Collecting(cohort, frozenset(cohort)))))
 
 
 def announced(plan: Plan, run: Run, stage: InRound, phase: Announced, now: float) -> Step:
     """Go on if enough are here; fail the attempt if they did not come in time."""
-    run = gather(plan, run)
-    if now < phase.deadline or run.stage != stage:
-        return Step(run)
+    gathered = gather(plan, run)
+    if now < phase.deadline or gathered.run.stage != stage:
+        return gathered
     here, wanted = len(present(run)), needed(plan, run)
     away = f"{listed(run.away)} did not come back" if run.away else "nobody else joined"
     reason = f"{here} of {clients(wanted)} needed were here after {plan.cohort.wait_seconds:g} s: {away}"
@@ -77,7 +82,8 @@ def fail_attempt(plan: Plan, run: Run, stage: InRound, reason: str, now: float) 
         failures=(*stage.failures, reason),
     )
     forget = Forget(stage.round, stage.attempt)
-    return Step(gather(plan, replace(run, stage=again)), (forget,), (fact,))
+    gathered = gather(plan, replace(run, stage=again, aside=settled(run.aside)))
+    return replace(gathered, effects=(forget, *gathered.effects), facts=(fact, *gathered.facts))
 
 
 def _sample(plan: Plan, stage: InRound, here: Sequence[ClientName]) -> tuple[ClientName, ...]:

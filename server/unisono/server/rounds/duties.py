@@ -5,8 +5,10 @@ from typing import Literal
 
 from unisono.base.ids import ClientName, Digest
 from unisono.plan import Plan
+from unisono.secagg.server import Advertising, Agreeing, Closing, Revealing, Sharing, Stage, Uploading
 
-from .phases import Announced, Collecting, Ended, Initialising, InRound, Run, Waiting
+from .aside import protected
+from .phases import Announced, Collecting, Ended, Initialising, InRound, Run, Securing, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,21 @@ class ToWork:
     cohort: int
 
 
-Duty = ToConsider | ToSendModel | ToWork
+Told = Literal["invitation", "roster", "deal", "survivors", "quorum", "closing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToSecure:
+    """Take part in an attempt under secure aggregation: do what `told` asks for, once."""
+
+    round: int
+    attempt: int
+    what: Literal["train", "evaluate"]
+    model: Digest
+    told: Told
+
+
+Duty = ToConsider | ToSendModel | ToWork | ToSecure
 
 
 def duty(plan: Plan, run: Run, client: ClientName) -> Duty | None:
@@ -47,6 +63,9 @@ def duty(plan: Plan, run: Run, client: ClientName) -> Duty | None:
             return ToSendModel(model)
         case InRound(what, number, attempt, _, Collecting(cohort, waiting)) if client in waiting:
             return ToWork(number, attempt, what, run.latest, len(cohort))
+        case InRound(what, number, attempt, _, Securing()):
+            told = _told(protected(run), client)
+            return ToSecure(number, attempt, what, run.latest, told) if told else None
         case _:
             new = client not in run.roster and client not in dict(run.declined)
             return ToConsider() if new and plan.cohort.roster == "open" else None
@@ -57,7 +76,7 @@ def expects(run: Run) -> frozenset[ClientName]:
     match run.stage:
         case Initialising(source):
             return frozenset({source})
-        case InRound(phase=Collecting(waiting=waiting)):
+        case InRound(phase=Collecting(waiting=waiting) | Securing(waiting=waiting)):
             return waiting
         case _:
             return frozenset()
@@ -72,5 +91,31 @@ def next_deadline(run: Run) -> float | None:
             return deadline
         case InRound(phase=Collecting(grace=grace)):
             return grace
+        case InRound(phase=Securing(deadline=deadline)):
+            return deadline
+        case _:
+            return None
+
+
+def _told(stage: Stage, client: ClientName) -> Told | None:
+    """Return which message `stage.message_for` has for a client, without making it."""
+    book = stage.book
+    number = book.roster.numbers.get(client) if book.frozen is not None else None
+    out = book.is_out(client)
+    match stage:
+        case Advertising():
+            return "invitation" if any(m.name == client for m in book.setup.members) and not out else None
+        case Sharing():
+            return "roster" if number is not None and not out else None
+        case Uploading():
+            return "deal" if number in book.u1 and not out else None
+        case Agreeing():
+            return "survivors" if number in book.survivors else None
+        case Revealing():
+            if number not in book.survivors:
+                return None
+            return "quorum" if number in dict(book.agreements) else "survivors"
+        case Closing():
+            return "closing" if client in stage.waiting_for() else None
         case _:
             return None

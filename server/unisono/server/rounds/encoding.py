@@ -18,6 +18,7 @@ from .phases import Run
 _RUN: TypeAdapter[Run] = TypeAdapter(Run)
 _EFFECT: TypeAdapter[Effect] = TypeAdapter(Effect)
 T = TypeVar("T")
+_NOT_SAVED = "aside"  # of a run
 
 
 def encode(run: Run) -> str:
@@ -46,7 +47,7 @@ def _write(value: object) -> str:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {f.name: getattr(value, f.name) for f in fields(value) if f.name != _NOT_SAVED}
     if isinstance(value, frozenset):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} has no place in a saved run")

@@ -31,7 +31,8 @@ def initialising(plan: Plan, run: Run, stage: Initialising, event: Event, now: f
         case ModelReceived(client, model, norm):
             _check_source(stage, client, model)
             ready = take_model(plan, run, model, norm)
-            return Step(open_round(plan, ready, "train", now), facts=(ModelKept(0, model),))
+            opened = open_round(plan, ready, "train", now)
+            return replace(opened, facts=(ModelKept(0, model), *opened.facts))
         case Lost(client, reason) if client == stage.source:
             return _ask_next(run, stage, reason)
         case TaskFailed(client=client, text=text) if client == stage.source:

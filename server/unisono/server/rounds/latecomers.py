@@ -26,7 +26,7 @@ def latecomer(plan: Plan, run: Run, event: Offered | Joined | Declined) -> Step:
                 return Step(run)  # repeated, because the reply was lost
             _check(run, event, is_open)
             grown = replace(run, roster=tuple(sorted((*run.roster, client))), declined=others)
-            return Step(gather(plan, grown))
+            return gather(plan, grown)
         case _:
             return Step(run)
 

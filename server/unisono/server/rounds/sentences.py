@@ -7,7 +7,7 @@ from unisono.base.units import show_seconds
 from unisono.plan import Plan
 
 from .attempts import needed, present
-from .phases import Aggregating, Announced, Collecting, Ended, Initialising, InRound, Run, Waiting
+from .phases import Aggregating, Announced, Collecting, Ended, Initialising, InRound, Run, Securing, Waiting
 from .waiting import enough, unanswered
 from .wording import clients, listed
 
@@ -61,8 +61,33 @@ def _in_round(plan: Plan, run: Run, stage: InRound, now: float, idle_left: Mappi
             work = "updates" if stage.what == "train" else "evaluations"
             left = _silence(waiting, idle_left) if grace is None else f", {_left(grace, now)}"
             return f"{name}: {len(updates)} of {len(cohort)} {work}, waiting for {listed(waiting)}{left}"
+        case Securing() as phase:
+            return f"{name}: {_securing(run, stage, phase, now, idle_left)}"
         case Aggregating(updates=updates):
             return f"{name}: adding up what {clients(len(updates))} sent"
+
+
+_AWAITED = {
+    "advertising": "keys for secure aggregation",
+    "sharing": "secret shares",
+    "agreeing": "signatures on who counts",
+    "revealing": "what opens the sum",
+    "closing": "signatures that the failed attempt stays closed",
+}
+
+
+def _securing(
+    run: Run, stage: InRound, phase: Securing, now: float, idle_left: Mapping[ClientName, float]
+) -> str:
+    if phase.leg == "opening":
+        return f"opening the sum of what {clients(len(phase.updates))} sent"
+    left = _silence(phase.waiting, idle_left) if phase.deadline is None else f", {_left(phase.deadline, now)}"
+    awaited = listed(phase.waiting) or f"{listed(run.away)} to come back"
+    if phase.leg == "uploading":
+        work = "updates" if stage.what == "train" else "evaluations"
+        return f"{len(phase.updates)} of {len(phase.cohort)} {work}, waiting for {awaited}{left}"
+    reason = f" ({phase.reason})" if phase.reason else ""
+    return f"waiting for {_AWAITED[phase.leg]} from {awaited}{left}{reason}"
 
 
 def _more(count: int) -> str:

@@ -14,6 +14,7 @@ from .attempts import open_round
 from .endings import end
 from .events import Declined, Event, Joined, Lost, Offered, Returned, Tick
 from .facts import RunStarted
+from .inviting import fewest
 from .phases import Initialising, Run, Waiting
 from .result import Step, wrong_phase
 from .wording import clients, listed, reasons, short
@@ -43,7 +44,7 @@ def waiting(plan: Plan, run: Run, stage: Waiting, event: Event, now: float) -> S
 
 def enough(plan: Plan, joined: int) -> int:
     """Return how many must join before the run can start, given how many have."""
-    return plan.cohort.size or max(1, plan.minimum(joined))
+    return plan.cohort.size or max(1, fewest(plan, joined, joined))
 
 
 def unanswered(run: Run, stage: Waiting) -> frozenset[ClientName]:
@@ -71,7 +72,12 @@ def _joined(plan: Plan, run: Run, stage: Waiting, event: Joined, now: float) -> 
         return _declined(
             run, stage, client, f"its model has manifest {mine}, that of {others[0][0]} has {theirs}"
         )
-    run = replace(_undeclined(run, client), manifest=event.manifest)
+    run = replace(
+        _undeclined(run, client),
+        manifest=event.manifest,
+        identities=(*(pair for pair in run.identities if pair[0] != client), (client, event.identity)),
+        aside=replace(run.aside, layout=event.described),
+    )
     return run, replace(stage, joined=(*others, entry), deadline=now + plan.cohort.wait_seconds)
 
 
@@ -104,7 +110,8 @@ def _start(plan: Plan, run: Run, stage: Waiting, now: float) -> Step:
     started = (RunStarted(tuple(client for client, _ in joined), run.manifest),)
     run = replace(run, roster=started[0].roster, began=now)
     if run.model is not None:
-        return Step(open_round(plan, run, "train", now), facts=started)
+        opened = open_round(plan, run, "train", now)
+        return replace(opened, facts=(*started, *opened.facts))
     (source, model), *left = [(client, digest) for client, digest in joined if digest is not None]
     return Step(replace(run, stage=Initialising(source, model, tuple(left))), facts=started)
 

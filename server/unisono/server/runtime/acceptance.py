@@ -6,13 +6,13 @@ from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Refused, Unavail
 from unisono.base.ids import ClientName, Digest
 from unisono.base.units import show_bytes
 from unisono.server.blobs import Reader
-from unisono.server.rounds import Collecting, Initialising, InRound, ModelReceived, Uploaded
+from unisono.server.rounds import Collecting, Initialising, InRound, ModelReceived, Phase, Securing, Uploaded
 from unisono.tensors import MAX_HEADER, Manifest, check_header, norm, parse_header
 
 from .hall import Hall
-from .layout import seal_context, upload_bytes
+from .layout import seal_context
 from .lineage import Lineage
-from .sums import Sealed
+from .sums import Masked, Sealed
 from .uploads import Key
 
 
@@ -30,9 +30,9 @@ class Acceptance:
             raise WrongPhase(f"not in round {key.round}, attempt {key.attempt}", "an upload")
         if stage.phase.kind != "announced" and (client, key.digest) in stage.phase.updates:
             return True
-        if not isinstance(stage.phase, Collecting) or client not in stage.phase.waiting:
+        if not _awaits_update(stage.phase, client):
             raise WrongPhase(f"{stage.phase.kind} without {client}", "an upload")
-        expected = upload_bytes(lineage.spec())
+        expected = lineage.update_bytes()
         if key.bytes != expected:
             raise BadMessage(f"an update of {key.bytes} bytes; in this round it has {expected}")
         return False
@@ -52,19 +52,23 @@ class Acceptance:
         if self.expect_update(client, key):
             return
         spec = lineage.spec()
-        sealed = self.sealed(lineage, key.round, key.attempt, client, key.digest)
-        await self._hall.workers.sum(self._hall.sums.fold, key.run, key.round, key.attempt, spec, sealed)
+        update = self.spooled(lineage, key.round, key.attempt, client, key.digest)
+        await self._hall.workers.sum(self._hall.sums.fold, key.run, key.round, key.attempt, spec, update)
+        if isinstance(update, Masked):
+            return  # it counts once the client has signed for it
         await lineage.driver.handle(Uploaded(client, key.round, key.attempt, key.digest, key.bytes))
 
-    def sealed(
+    def spooled(
         self, lineage: Lineage, round_: int, attempt: int, client: ClientName, digest: Digest
-    ) -> Sealed:
-        """Return where an update lies and what it is bound to."""
+    ) -> Sealed | Masked:
+        """Return where an update lies and, if it is sealed, what it is bound to."""
         model = lineage.run.model
         if model is None:
             raise Refused(f"run {lineage.id} has no model yet")
-        context = seal_context(lineage.id, round_, client, model, lineage.spec())
         path = self._hall.spool.path(lineage.id, round_, attempt, client, digest)
+        if lineage.plan.protection.mode == "secagg":
+            return Masked(client, digest, path)
+        context = seal_context(lineage.id, round_, client, model, lineage.spec())
         return Sealed(client, digest, path, context)
 
     def expect_model(self, client: ClientName, key: Key) -> None:
@@ -115,6 +119,16 @@ class Acceptance:
             return norm(manifest or layout_of(reader), reader.read)
         finally:
             reader.close()
+
+
+def _awaits_update(phase: Phase, client: ClientName) -> bool:
+    match phase:
+        case Collecting(waiting=waiting):
+            return client in waiting
+        case Securing(waiting=waiting, leg="uploading"):
+            return client in waiting
+        case _:
+            return False
 
 
 def check_model(reader: Reader, expected: Digest, manifest: Manifest | None) -> None:

@@ -1,19 +1,29 @@
 """What a client may say, and what it is told."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import structlog
 
 from unisono.base.errors import BadMessage, BadUpdate, Error, Refused, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId
+from unisono.identity import signer_of
+from unisono.secagg.server.faults import Blamed
+from unisono.secagg.shared.messages import Upload
+from unisono.secagg.shared.reading import Up, read_up
 from unisono.server.rounds import (
     Aggregating,
     Collecting,
     Declined,
+    Faulted,
     InRound,
     Joined,
     Lost,
     Offered,
     Returned,
     Run,
+    Said,
+    Securing,
     TaskFailed,
     Waiting,
 )
@@ -84,9 +94,17 @@ class Clients:
         lineage.manifests[found.digest] = found
         try:
             await self._hall.workers.database(self._hall.store.put_manifest, found.digest, manifest)
-            await lineage.driver.handle(Joined(client, found.digest, model))
+            secured = lineage.plan.protection.mode != "sealed"
+            identity = await self._hall.workers.database(self._identity, client) if secured else ""
+            await lineage.driver.handle(Joined(client, found.digest, model, identity, found))
         finally:
             lineage.settle(found)
+
+    def _identity(self, client: ClientName) -> str:
+        """Return the key that signs for a client, hex, as it was certified when it enrolled."""
+        (found,) = self._hall.store.clients(client)
+        ca, now = self._hall.authority.certificate_pem, self._hall.clock.wall()
+        return signer_of(found.signing_certificate.encode(), ca, now).public.hex()
 
     async def _check_fits(self, lineage: Lineage, client: ClientName, found: Manifest, model: Digest) -> None:
         """Decline for a client whose task does not fit the operator's model: it would bind all others."""
@@ -130,6 +148,32 @@ class Clients:
         else:
             await lineage.driver.handle(failure)
 
+    async def said(self, client: ClientName, at: tuple[RunId, int, int], message: bytes) -> None:
+        """Take a message of secure aggregation.  Who breaks the protocol is left out of the attempt."""
+        self._hall.presence.seen(client)
+        run, round_, attempt = at
+        lineage = self._hall.active(run)
+        event = await self._read(client, at, read_up(message))
+        try:
+            await lineage.driver.handle(event)
+        except Blamed as fault:
+            log.warning("secagg_fault", run=run, client=fault.client, code=fault.code, error=str(fault))
+            with suppress(Refused):  # the attempt is over, or the client already out
+                await lineage.driver.handle(Faulted(client, round_, attempt, fault.code, str(fault)[:400]))
+            raise
+
+    async def _read(self, client: ClientName, at: tuple[RunId, int, int], message: Up) -> Said:
+        """Return the event, with what the spool holds of an upload."""
+        run, round_, attempt = at
+        if not isinstance(message, Upload):
+            return Said(client, round_, attempt, message)
+        digest = Digest(message.digest.hex())
+        path = self._hall.spool.path(run, round_, attempt, client, digest)
+        held = await self._hall.workers.file(_size, path)
+        if held is None:
+            raise WrongPhase("uploading, and what this client signed is not here", "an upload statement")
+        return Said(client, round_, attempt, message, digest, held)
+
     async def leaving(self, client: ClientName) -> None:
         """Note that a client stops on purpose: nobody has to wait for it."""
         self._hall.presence.spend(client)
@@ -172,6 +216,13 @@ class Clients:
             return None
 
 
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _others(run: Run, client: ClientName) -> bool:
     """Tell whether somebody else's model binds what `client` may join with."""
     stage = run.stage
@@ -188,6 +239,8 @@ def _works(run: Run, client: ClientName, round_: int, attempt: int) -> bool:
             return client in waiting or client in dict(updates)
         case Aggregating(updates=updates):
             return client in dict(updates)
+        case Securing(cohort=cohort, dropped=dropped):
+            return client in cohort and client not in dict(dropped)
         case _:
             return False
 

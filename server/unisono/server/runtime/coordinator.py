@@ -1,6 +1,7 @@
 """The runs of a coordinator and the clock that drives them: starts drivers, notices silence, rings bells."""
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -20,6 +21,7 @@ from unisono.server.rounds import (
     RunEnded,
     duty,
     expects,
+    revive,
 )
 from unisono.tensors import Manifest
 
@@ -62,11 +64,14 @@ class Coordinator:
         """Load a run and drive it."""
         stored = await self._hall.workers.database(self._hall.store.load, run)
         plan = plans.from_canonical(stored.plan)
+        agreed = stored.run.manifest
+        body = await self._hall.workers.database(self._hall.store.manifest, agreed) if agreed else None
+        manifest = Manifest.decode(body) if body is not None else None
+        stored = replace(stored, run=revive(stored.run, run, manifest, stored.rows))
         driver = Driver(run, plan, stored, self._hall.store, self, self._hall.workers, self._hall.clock)
         lineage = Lineage(run, plan, stored.plan, plans.digest(plan), driver)
-        if stored.run.manifest is not None:
-            body = await self._hall.workers.database(self._hall.store.manifest, stored.run.manifest)
-            lineage.manifests[stored.run.manifest] = Manifest.decode(body)
+        if manifest is not None:
+            lineage.manifests[manifest.digest] = manifest
         self._hall.runs[run] = lineage
         log.info("run_active", run=run, task=plan.task, stage=stored.run.stage.kind)
         task = asyncio.create_task(self._live(lineage))

@@ -38,7 +38,24 @@ class Work:
     idle_seconds: float
 
 
-Duty = Consider | SendModel | Work | None
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """Take part in one attempt under secure aggregation; `message` is empty in the invitation."""
+
+    run: RunId
+    round: int
+    attempt: int
+    what: Literal["train", "evaluate"]
+    plan: Digest
+    model: Digest
+    model_bytes: int
+    idle_seconds: float
+    manifest: tuple[tuple[str, Digest], ...]  # site and fingerprint of its signing key
+    certificates: tuple[bytes, ...]  # of the round's earlier attempts
+    message: bytes
+
+
+Duty = Consider | SendModel | Work | Secure | None
 
 
 @dataclass(frozen=True, slots=True)

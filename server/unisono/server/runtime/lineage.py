@@ -7,11 +7,26 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec
 from unisono.plan import Plan
 from unisono.plan.layout import layout_of
-from unisono.server.rounds import Ended, InRound, Run, ToConsider, ToSendModel, ToWork, Waiting, duty
+from unisono.secagg.shared.encoding import Coded
+from unisono.server.rounds import (
+    Ended,
+    InRound,
+    Run,
+    Securing,
+    ToConsider,
+    ToSecure,
+    ToSendModel,
+    ToWork,
+    Waiting,
+    duty,
+    pins,
+    protected,
+)
 from unisono.tensors import Manifest
 
 from .driver import Driver
-from .instructions import Consider, Duty, Outcome, SendModel, Work
+from .instructions import Consider, Duty, Outcome, Secure, SendModel, Work
+from .layout import upload_bytes
 
 
 @dataclass(slots=True)
@@ -26,6 +41,7 @@ class Lineage:
     manifests: dict[Digest, Manifest] = field(default_factory=dict)  # agreed on, or about to be
     announced: dict[ClientName, set[Digest]] = field(default_factory=dict)  # manifests, by who sent them
     _spec: tuple[tuple[object, ...], Spec] | None = None
+    _told: tuple[Coded, bytes] | None = None  # the message told last, and its bytes: many are told the same
 
     @property
     def run(self) -> Run:
@@ -51,10 +67,25 @@ class Lineage:
         stage = self.run.stage
         if not isinstance(stage, InRound) or stage.phase.kind == "announced":
             raise Refused(f"run {self.id} expects no updates now")
+        if isinstance(stage.phase, Securing):
+            return self._frozen_spec()
         key = (stage.what, stage.round, len(stage.phase.cohort), self.run.bounds, self.run.manifest)
         if self._spec is None or self._spec[0] != key:
             self._spec = (key, layout_of(self.plan, self.manifest, *key[:4]))
         return self._spec[1]
+
+    def _frozen_spec(self) -> Spec:
+        frozen = protected(self.run).book.frozen
+        if frozen is None:
+            raise Refused(f"run {self.id} expects no updates now")
+        if self._spec is None or self._spec[0] != (frozen.spec.codec,):
+            self._spec = ((frozen.spec.codec,), Spec.decode(frozen.spec.codec))
+        return self._spec[1]
+
+    def update_bytes(self) -> int:
+        """Return the exact size of an update of this attempt as it travels.  Raises Refused."""
+        spec = self.spec()
+        return spec.bytes if self.plan.protection.mode == "secagg" else upload_bytes(spec)
 
     def members(self) -> frozenset[ClientName]:
         """Return everybody whom a change of this run may concern."""
@@ -82,8 +113,33 @@ class Lineage:
                     self.spec().encode(),
                     self.plan.rounds.idle_seconds,
                 )
+            case ToSecure() as secure:
+                return self._secure(secure, client)
             case None:
                 return None
+
+    def _secure(self, secure: ToSecure, client: ClientName) -> Secure:
+        run = self.run
+        message = protected(run).message_for(client)
+        certificates = (outcome.certificate for outcome in run.aside.earlier)
+        return Secure(
+            self.id,
+            secure.round,
+            secure.attempt,
+            secure.what,
+            self.plan_digest,
+            secure.model,
+            self.manifest.file_bytes,
+            self.plan.rounds.idle_seconds,
+            tuple((pin.name, pin.key) for pin in pins(run)),
+            tuple(certificate.encode() for certificate in certificates if certificate is not None),
+            b"" if message is None else self._encoded(message),
+        )
+
+    def _encoded(self, message: Coded) -> bytes:
+        if self._told is None or self._told[0] is not message:
+            self._told = message, message.encode()
+        return self._told[1]
 
     def outcome(self, client: ClientName) -> Outcome | None:
         """Return how the last round, or the run, ended for `client`."""

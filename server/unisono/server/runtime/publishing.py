@@ -9,20 +9,34 @@ import structlog
 from numpy.typing import NDArray
 
 from unisono import strategies
-from unisono.base.errors import PeerFault
+from unisono.base.errors import Fault, PeerFault
 from unisono.base.ids import ClientName, Digest, RunId
-from unisono.codec import Spec, next_bound
+from unisono.codec import Spec, next_bound, rotation_stream
 from unisono.plan import Plan
+from unisono.plan import digest as plan_digest
 from unisono.plan.layout import layout_of
+from unisono.secagg.server import Opening, Revealing, open_masks
+from unisono.secagg.server.faults import BadShares, BadVault, TooFewShares
 from unisono.server.aggregation import Apply, Inputs, Outcome, read_head
 from unisono.server.blobs import Blob, LocalDir, Reader
-from unisono.server.rounds import Aggregate, Aggregated, Effect, Event, Failure, Forget, Prune
+from unisono.server.rounds import (
+    Aggregate,
+    Aggregated,
+    Effect,
+    Event,
+    Failure,
+    Forget,
+    NotOpened,
+    Prune,
+    Run,
+    protected,
+)
 from unisono.tensors import Manifest
 
 from .hall import Hall
 from .layout import seal_context
 from .lineage import Lineage
-from .sums import Sealed
+from .sums import Masked, Sealed, Spooled
 
 log = structlog.get_logger("unisono.publishing")
 
@@ -55,6 +69,9 @@ class Publisher:
     async def _aggregate(self, lineage: Lineage, effect: Aggregate) -> Event:
         try:
             return await self._aggregated(lineage, effect)
+        except (BadShares, BadVault, TooFewShares) as error:
+            log.warning("not_opened", run=lineage.id, round=effect.round, error=str(error))
+            return NotOpened(effect.round, effect.attempt, str(error))
         except PeerFault as error:
             log.warning("not_aggregated", run=lineage.id, round=effect.round, error=str(error))
             await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
@@ -63,10 +80,15 @@ class Publisher:
     async def _aggregated(self, lineage: Lineage, effect: Aggregate) -> Aggregated:
         plan, manifest = lineage.plan, lineage.manifest
         spec = layout_of(plan, manifest, effect.what, effect.round, effect.cohort, effect.bounds)
-        updates = {c: self._sealed(lineage.id, effect, spec, c, digest) for c, digest in effect.updates}
-        total = await self._hall.workers.sum(
-            self._hall.sums.total, lineage.id, effect.round, effect.attempt, spec, updates
-        )
+        updates = {c: self._spooled(lineage.id, effect, spec, c, digest) for c, digest in effect.updates}
+        key = lineage.id, effect.round, effect.attempt, spec, updates
+        if effect.masked:
+            opening = await self._hall.workers.file(_opening, lineage.run)
+            if opening.odd:
+                log.warning("answered_falsely", run=lineage.id, round=effect.round, clients=opening.odd)
+            total = await self._hall.workers.sum(self._hall.sums.opened, *key, opening.streams)
+        else:
+            total = await self._hall.workers.sum(self._hall.sums.total, *key)
         if effect.what == "evaluate":
             outcome = read_head(spec, total[spec.head_offset :], len(updates))
             return Aggregated(effect.round, effect.attempt, effect.model, tuple(outcome.metrics.items()))
@@ -91,11 +113,13 @@ class Publisher:
             tuple(sorted(made.state.items())),
         )
 
-    def _sealed(
+    def _spooled(
         self, run: RunId, effect: Aggregate, spec: Spec, client: ClientName, digest: Digest
-    ) -> Sealed:
-        context = seal_context(run, effect.round, client, effect.model, spec)
+    ) -> Spooled:
         path = self._hall.spool.path(run, effect.round, effect.attempt, client, digest)
+        if effect.masked:
+            return Masked(client, digest, path)
+        context = seal_context(run, effect.round, client, effect.model, spec)
         return Sealed(client, digest, path, context)
 
     async def _prune(self, run: RunId, upto: int, keep: frozenset[Digest]) -> None:
@@ -109,6 +133,14 @@ class Publisher:
                 if digest not in self._hall.held:
                     await self._hall.workers.file(self._hall.blobs.delete, digest)
         await self._hall.workers.database(self._hall.store.pruned, run, upto, keep, self._hall.clock.wall())
+
+
+def _opening(run: Run) -> Opening:
+    """Rebuild the masks that are left in the sum, from the answers in the ledger."""
+    stage = protected(run)
+    if not isinstance(stage, Revealing):
+        raise Fault(f"a sum is to be opened in the leg {stage.phase}")
+    return open_masks(stage)
 
 
 @dataclass(slots=True)
@@ -160,6 +192,7 @@ def draft_model(
             model=reader(effect.model),
             sums=lambda offset, length: total.view(np.uint8).data[offset : offset + length],
             states={name: reader(digest) for name, digest in effect.state},
+            signs=rotation_stream(plan.seed, effect.round, plan_digest(plan)) if effect.masked else b"",
         )
         for stream in (None, *strategy.state(parameters)):
             writers[stream] = blobs.writer()

@@ -7,7 +7,8 @@ a client too many (its upload came a moment too late) is begun again.  All of th
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 from unisono.base.errors import Corrupt
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, check_lanes
-from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from
+from unisono.crypto import ENVELOPE, SEGMENT, TAG, Mask, SealingKey, layout, open_from
+from unisono.secagg.shared.keys import MaskStream
 from unisono.server.aggregation import RunningSum, read_head
 
 Words = NDArray[np.uint64]
+CORES = os.cpu_count() or 1
+STRETCH, SCRATCH = 1 << 17, 1 << 13  # words: 1 MiB unmasked at a time, 64 KiB of keystream
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,18 @@ class Sealed:
     digest: Digest
     path: Path
     context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """One masked update in the spool: words that mean nothing until they are added up and unmasked."""
+
+    client: ClientName
+    digest: Digest
+    path: Path
+
+
+Spooled = Sealed | Masked
 
 
 @dataclass(slots=True)
@@ -53,7 +69,7 @@ class Sums:
         self._sealed = bytearray(SEGMENT + TAG)
         self._plain = np.empty(SEGMENT // 8, np.uint64)
 
-    def fold(self, run: RunId, round_: int, attempt: int, spec: Spec, update: Sealed) -> None:
+    def fold(self, run: RunId, round_: int, attempt: int, spec: Spec, update: Spooled) -> None:
         """Open, check and add one update, in one pass.  Raises Corrupt or BadUpdate: then it is in no sum."""
         partial = self._partial(run, round_, attempt, spec)
         if partial.counted.get(update.client) == update.digest:
@@ -61,10 +77,36 @@ class Sums:
         if update.client in partial.counted:  # it sent other bytes before, which came to nothing
             self.drop(run)
             partial = self._partial(run, round_, attempt, spec)
-        self._add(partial, update, check=True)
+        self._add(partial, update, check=isinstance(update, Sealed))
+
+    def opened(
+        self,
+        run: RunId,
+        round_: int,
+        attempt: int,
+        spec: Spec,
+        updates: Mapping[ClientName, Spooled],
+        streams: Sequence[MaskStream],
+    ) -> Words:
+        """Return the sum of exactly these masked updates, their masks taken out.
+
+        It leaves this object: no masked update can be added to it any more.  Every stretch is worked on
+        alone, by as many threads as there are cores.
+        """
+        total = self.total(run, round_, attempt, spec, updates)
+        self.drop(run)
+        step = max(1, min(STRETCH, -(-total.size // CORES)))
+        with ThreadPoolExecutor(CORES, "unmask") as pool:
+            list(
+                pool.map(
+                    lambda start: _unmask(total[start : start + step], 8 * start, streams),
+                    range(0, total.size, step),
+                )
+            )
+        return total
 
     def total(
-        self, run: RunId, round_: int, attempt: int, spec: Spec, updates: Mapping[ClientName, Sealed]
+        self, run: RunId, round_: int, attempt: int, spec: Spec, updates: Mapping[ClientName, Spooled]
     ) -> Words:
         """Return the sum of exactly these updates, reading from the spool what is not in it yet."""
         partial = self._partial(run, round_, attempt, spec)
@@ -94,10 +136,12 @@ class Sums:
             self._partials[run] = found
         return found
 
-    def _add(self, partial: Partial, update: Sealed, *, check: bool = False) -> None:
+    def _add(self, partial: Partial, update: Spooled, *, check: bool = False) -> None:
         spec, head = partial.spec, np.empty(len(partial.spec.head), np.uint64)
         try:
-            for offset, words in self._open(update, spec):
+            for offset, words in (
+                self._open(update, spec) if isinstance(update, Sealed) else self._read(update, spec)
+            ):
                 if check:
                     _check_lanes(spec, offset, words)
                     _copy_head(spec, offset, words, head)
@@ -109,8 +153,26 @@ class Sums:
             raise
         partial.counted[update.client] = update.digest
 
+    def _words(self, update: Spooled, spec: Spec) -> Iterator[tuple[int, Words]]:
+        """Yield (first word, words) of each stretch; the words are overwritten by the next."""
+        return self._open(update, spec) if isinstance(update, Sealed) else self._read(update, spec)
+
+    def _read(self, update: Masked, spec: Spec) -> Iterator[tuple[int, Words]]:
+        try:
+            handle = os.open(update.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Corrupt(f"the update of {update.client} is not in the spool any more") from None
+        buffer = self._plain.view(np.uint8).data
+        try:
+            for start in range(0, spec.bytes, SEGMENT):
+                wanted = buffer[: min(SEGMENT, spec.bytes - start)]
+                if os.preadv(handle, [wanted], start) != len(wanted):
+                    raise Corrupt(f"the update of {update.client} became shorter in the spool")
+                yield start // 8, self._plain[: len(wanted) // 8]
+        finally:
+            os.close(handle)
+
     def _open(self, update: Sealed, spec: Spec) -> Iterator[tuple[int, Words]]:
-        """Yield (first word, words) of each segment; the words are overwritten by the next."""
         try:
             handle = os.open(update.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -124,6 +186,13 @@ class Sums:
                 yield start // 8, self._plain[: (stop - start) // 8]
         finally:
             os.close(handle)
+
+
+def _unmask(words: Words, offset: int, streams: Sequence[MaskStream]) -> None:
+    scratch = np.empty(SCRATCH, "<u8")
+    for stream in streams:
+        mask = Mask(stream.key, scratch)
+        (mask.add if stream.add else mask.subtract)(words, offset)
 
 
 def _check_lanes(spec: Spec, offset: int, words: Words) -> None:

@@ -10,7 +10,9 @@ from unisono.server.rounds import (
     Ended,
     Initialising,
     InRound,
+    Phase,
     Run,
+    Securing,
     Waiting,
     expects,
     waiting_sentence,
@@ -18,6 +20,8 @@ from unisono.server.rounds import (
 
 from .hall import Hall
 from .lineage import Lineage
+
+_BEFORE_UPLOAD = frozenset({"advertising", "sharing"})  # who is done with a leg goes on working
 
 
 class ClientRow(TypedDict):
@@ -56,7 +60,7 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
     round_ = stage if isinstance(stage, InRound) else None
     return Status(
         stage=stage.kind,
-        phase=round_.phase.kind if round_ else "",
+        phase=_phase(round_.phase) if round_ else "",
         what=round_.what if round_ else "",
         round=round_.round if round_ else run.round,
         rounds=plan.rounds.count,
@@ -87,6 +91,10 @@ def ended_status(document: Mapping[str, object]) -> Status:
     )
 
 
+def _phase(phase: Phase) -> str:
+    return phase.leg if isinstance(phase, Securing) else phase.kind
+
+
 def _states(run: Run) -> dict[ClientName, str]:
     states: dict[ClientName, str] = dict.fromkeys((c for c, _ in run.declined), "declined")
     match run.stage:
@@ -97,6 +105,10 @@ def _states(run: Run) -> dict[ClientName, str]:
             states |= dict.fromkeys(run.roster, "invited") | {source: "working"}
         case InRound(phase=Announced()):
             states |= dict.fromkeys(run.roster, "invited")
+        case InRound(phase=Securing(cohort, waiting, leg, updates, dropped)):
+            states |= dict.fromkeys(cohort if leg in _BEFORE_UPLOAD else waiting, "working")
+            states |= dict.fromkeys((c for c, _ in updates), "uploaded")
+            states |= {c: "lost" if c in run.away else "failed" for c, _ in dropped}
         case InRound(phase=Collecting(_, waiting, updates, dropped)):
             states |= dict.fromkeys(waiting, "working") | dict.fromkeys((c for c, _ in updates), "uploaded")
             states |= {c: "lost" if c in run.away else "failed" for c, _ in dropped}

@@ -7,7 +7,7 @@ from unisono.base.ids import ClientName, Digest
 from unisono.server.rounds import TaskFailed
 from unisono.server.runtime.clients import Clients
 from unisono.server.runtime.hall import Hall
-from unisono.server.runtime.instructions import Consider, Instruction, Outcome, SendModel, Work
+from unisono.server.runtime.instructions import Consider, Instruction, Outcome, Secure, SendModel, Work
 from unisono.server.runtime.presence import Greeting
 from unisono.wire.v1 import round_pb2 as pb
 from unisono.wire.v1 import round_pb2_grpc
@@ -90,6 +90,10 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                 await self._clients.task_failed(
                     client, TaskFailed(client, at.round, at.attempt, code, text), run_of(at.run)
                 )
+            case "said":
+                at = request.said.attempt
+                attempt = (run_of(at.run), at.round, at.attempt)
+                await self._clients.said(client, attempt, request.said.message)
             case "leaving":
                 await self._clients.leaving(client)
             case _:
@@ -132,6 +136,8 @@ def instruction(found: Instruction) -> pb.Instruction:
             message.send_model.CopyFrom(pb.SendModel(run=run, model_sha256=bytes.fromhex(model)))
         case Work() as work:
             message.work.CopyFrom(_work(work))
+        case Secure() as secure:
+            message.secure.CopyFrom(_secure(secure))
         case None:
             message.idle.SetInParent()
     return message
@@ -146,6 +152,20 @@ def _work(work: Work) -> pb.Work:
         model_bytes=work.model_bytes,
         spec=work.spec,
         idle_seconds=work.idle_seconds,
+    )
+
+
+def _secure(secure: Secure) -> pb.Secure:
+    return pb.Secure(
+        attempt=types.Attempt(run=secure.run, round=secure.round, attempt=secure.attempt),
+        kind=pb.Work.TRAIN if secure.what == "train" else pb.Work.EVALUATE,
+        plan_sha256=bytes.fromhex(secure.plan),
+        model_sha256=bytes.fromhex(secure.model),
+        model_bytes=secure.model_bytes,
+        idle_seconds=secure.idle_seconds,
+        manifest=[pb.Pin(name=name, key_sha256=bytes.fromhex(key)) for name, key in secure.manifest],
+        certificates=secure.certificates,
+        message=secure.message,
     )
 
 

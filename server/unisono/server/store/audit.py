@@ -5,7 +5,7 @@ changing every later one.  Who writes down the latest hash elsewhere can tell th
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -14,7 +14,8 @@ from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest
 from unisono.crypto import encode, sha256_hex
 from unisono.crypto.labels import AUDIT
-from unisono.server.rounds import Event, Fact, Tick
+from unisono.secagg.shared.messages import Abandon, Upload
+from unisono.server.rounds import Event, Fact, Said, Tick
 
 from . import schema
 from .canonical import canonical
@@ -70,10 +71,23 @@ def entry_of(run: str, occurrence: Occurrence) -> Entry | None:
     """Return the line that tells of an event or fact; None for the mere passing of time."""
     if isinstance(occurrence, Tick):
         return None
-    body = asdict(occurrence)
+    if isinstance(occurrence, Said):
+        return _said(run, occurrence)
+    body = {f.name: getattr(occurrence, f.name) for f in fields(occurrence) if f.name != "described"}
     subject = body.pop("client", "") or ""
     kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(occurrence).__name__).lower()
     return Entry(kind, subject, run, canonical(body))
+
+
+def _said(run: str, said: Said) -> Entry | None:
+    """Tell of what binds somebody: an upload, and the promise never to open.  The ledger holds the rest."""
+    message = said.message
+    if not isinstance(message, Upload | Abandon):
+        return None
+    body: dict[str, object] = {"round": said.round, "attempt": said.attempt}
+    if isinstance(message, Upload):
+        body |= {"bytes": said.bytes, "digest": said.digest}
+    return Entry(f"secagg_{message.kind}", said.client, run, canonical(body))
 
 
 def latest(connection: sa.Connection, limit: int, run: str, after: int) -> tuple[Line, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unisono.server.rounds import Effect, Event, Fact, Run
+from unisono.server.rounds import Effect, Event, Fact, Row, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,7 @@ class Change:
     effects: tuple[Effect, ...] = ()  # ordered by the batch
     done: tuple[int, ...] = ()  # numbers of effects carried out
     facts: tuple[Fact, ...] = ()
+    rows: tuple[Row, ...] = ()  # of the ledger of secure aggregation
     events: tuple[Event, ...] = ()  # accepted ones
     traffic: tuple[tuple[int, int, int], ...] = ()  # round, bytes in, bytes out since the last save
 
@@ -27,3 +28,4 @@ class Stored:
     run: Run
     now: float  # the run's clock stood here
     todo: tuple[tuple[int, Effect], ...]  # ordered, not known to be done; by their numbers
+    rows: tuple[Row, ...] = ()  # of the ledger, of the round that is going on

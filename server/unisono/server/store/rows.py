@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from unisono.base.ids import Digest, RunId
+from unisono.secagg.shared.messages import Upload
 from unisono.server.rounds import (
     Aggregated,
     AttemptFailed,
@@ -13,6 +14,7 @@ from unisono.server.rounds import (
     MetricsKnown,
     ModelKept,
     RoundPublished,
+    Said,
     Uploaded,
 )
 
@@ -46,6 +48,8 @@ class Rows:
         """Write what an event brought: an update, or new vectors of the strategy's state."""
         match event:
             case Uploaded():
+                self._update(event)
+            case Said(message=Upload()):
                 self._update(event)
             case Aggregated():
                 for name, digest in event.state:
@@ -98,7 +102,7 @@ class Rows:
             )
         )
 
-    def _update(self, event: Uploaded) -> None:
+    def _update(self, event: Uploaded | Said) -> None:
         """Write an update's row.  A repeat after a lost reply finds it there."""
         table = schema.updates
         key = {"run": self.run, "round": event.round, "attempt": event.attempt, "client": event.client}

@@ -12,6 +12,7 @@ from unisono.server.rounds import (
     Ended,
     Event,
     Fact,
+    InRound,
     Run,
     Waiting,
     decode,
@@ -24,12 +25,15 @@ from unisono.tensors import Manifest
 from . import audit, schema
 from .canonical import canonical
 from .changes import Change, Stored
+from .ledger import Ledger
 from .rows import Rows
 
 _RUNS, _EFFECTS = schema.runs, schema.effects
 
 
-def create(connection: sa.Connection, plan: bytes, sha256: Digest, by: str, change: Change) -> RunId:
+def create(
+    connection: sa.Connection, ledger: Ledger, plan: bytes, sha256: Digest, by: str, change: Change
+) -> RunId:
     """Make the row of a new run, then save its first change."""
     number = (connection.scalar(sa.select(sa.func.max(_RUNS.c.number))) or 0) + 1
     run = RunId(f"r-{number:04d}")
@@ -49,11 +53,11 @@ def create(connection: sa.Connection, plan: bytes, sha256: Digest, by: str, chan
     )
     told = audit.Entry("run_created", "", run, canonical({"plan_sha256": sha256, "by": by}))
     audit.append(connection, change.wall, told)
-    save(connection, run, change)
+    save(connection, ledger, run, change)
     return run
 
 
-def save(connection: sa.Connection, run: RunId, change: Change) -> tuple[int, ...]:
+def save(connection: sa.Connection, ledger: Ledger, run: RunId, change: Change) -> tuple[int, ...]:
     """Write all of a change; return the numbers of its new effects."""
     first = connection.scalar(sa.select(_RUNS.c.next_effect).where(_RUNS.c.id == run))
     if first is None:
@@ -69,17 +73,21 @@ def save(connection: sa.Connection, run: RunId, change: Change) -> tuple[int, ..
         rows.fact(fact)
     for traffic in change.traffic:
         rows.traffic(*traffic)
+    ledger.append(connection, run, change.rows)
+    ledger.forget(connection, run, change.facts)
     _update(connection, run, change, first + len(numbers))
     _tell(connection, run, change.wall, (*change.events, *change.facts))
     return numbers
 
 
-def load(connection: sa.Connection, run: RunId) -> Stored:
+def load(connection: sa.Connection, ledger: Ledger, run: RunId) -> Stored:
     """Return the run as it was saved last."""
     row = connection.execute(sa.select(_RUNS).where(_RUNS.c.id == run)).first()
     if row is None:
         raise NotFound(f"there is no run {run}")
-    return Stored(row.plan, decode(row.machine), row.machine_now, todo(connection, run))
+    found = decode(row.machine)
+    rows = ledger.read(connection, run, found.stage.round) if isinstance(found.stage, InRound) else ()
+    return Stored(row.plan, found, row.machine_now, todo(connection, run), rows)
 
 
 def todo(connection: sa.Connection, run: RunId) -> tuple[tuple[int, Effect], ...]:

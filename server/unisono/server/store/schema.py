@@ -180,6 +180,19 @@ updates = sa.Table(
     _wall("received_wall"),
 )
 
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column(
+        "seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+    sa.Column("run", sa.Text, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # encrypted
+    sa.Index("ix_ledger_run_round", "run", "round"),
+)
+
 audit = sa.Table(
     "audit",
     metadata,

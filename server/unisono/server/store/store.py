@@ -5,19 +5,23 @@ from pathlib import Path
 
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import ClientName, Digest, RunId
+from unisono.crypto import AtRest
 from unisono.server.rounds import Effect, Step
 
 from . import audit, enrolling, saving, schema, views
 from .changes import Change, Stored
 from .database import Database
 from .enrolling import Certificate, Client, Enrolling, Token
+from .ledger import Ledger
 from .lock import FolderLock
 from .migrating import migrate
 from .views import Document
 
 
-def open_store(folder: Path) -> "Store":
+def open_store(folder: Path, at_rest: AtRest | None = None) -> "Store":
     """Open the state in `folder`, made or migrated if need be, and keep other coordinators out until `close`.
+
+    `at_rest`: the key of the ledger of secure aggregation; without it that can be neither written nor read.
 
     Raises BadConfiguration if there is no such folder, another coordinator uses it, or a later version wrote
     it.
@@ -36,7 +40,7 @@ def open_store(folder: Path) -> "Store":
             database.close()
         lock.close()
         raise
-    return Store(database, lock)
+    return Store(database, lock, Ledger(at_rest))
 
 
 class Store:
@@ -46,8 +50,8 @@ class Store:
     same call may succeed later (disk full, database busy).
     """
 
-    def __init__(self, database: Database, lock: FolderLock) -> None:
-        self._database, self._lock = database, lock
+    def __init__(self, database: Database, lock: FolderLock, ledger: Ledger) -> None:
+        self._database, self._lock, self._ledger = database, lock, ledger
 
     def close(self) -> None:
         """Release the folder."""
@@ -58,14 +62,14 @@ class Store:
 
     def create(self, plan: bytes, sha256: Digest, step: Step, now: float, wall: float, by: str) -> RunId:
         """Save a new run with its first step; its plan is canonical bytes."""
-        change = Change(step.run, now, wall, effects=step.effects, facts=step.facts)
+        change = Change(step.run, now, wall, effects=step.effects, facts=step.facts, rows=step.rows)
         with self._database.write() as connection:
-            return saving.create(connection, plan, sha256, by, change)
+            return saving.create(connection, self._ledger, plan, sha256, by, change)
 
     def load(self, run: RunId) -> Stored:
         """Return a run as it was saved last.  Raises NotFound."""
         with self._database.read() as connection:
-            return saving.load(connection, run)
+            return saving.load(connection, self._ledger, run)
 
     def active(self) -> tuple[RunId, ...]:
         """Return the runs that need a driver, the oldest first."""
@@ -75,7 +79,7 @@ class Store:
     def save(self, run: RunId, change: Change) -> tuple[int, ...]:
         """Write all of `change` in one transaction; return the numbers given to the new effects."""
         with self._database.write() as connection:
-            return saving.save(connection, run, change)
+            return saving.save(connection, self._ledger, run, change)
 
     def todo(self, run: RunId) -> tuple[tuple[int, Effect], ...]:
         """Return the effects not known to be done, by their numbers."""
