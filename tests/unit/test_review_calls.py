@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from federation_world import MODEL, NOW, PLAN, refused, serving
 from structlog.testing import capture_logs
-from test_services_calls import MODEL, NOW, PLAN, refused, serving
 
 from unisono import plan as plans
 from unisono.base.errors import Fault
