@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import grpc
+import pytest
 from federation_world import HELLO, NOW, Play, Shifted, refused, serving
 
 from unisono.base.ids import ClientName
@@ -167,5 +168,43 @@ def test_the_next_handshake_sees_the_servers_new_certificate(path: Path, play: P
             clock.shift = 0.0
             health = await federation.operator().operate.Health(admin.ListRequest())
             assert json.loads(health.json)["federation"] == "cardio"
+
+    play(story())
+
+
+def test_an_open_connection_ends_with_its_certificate(path: Path, play: Play) -> None:
+    """The handshake was when it was valid; the connection would live on for an hour."""
+
+    async def story() -> None:
+        clock = Shifted()
+        async with serving(path, client_certificate_life=3600.0, clock=clock) as federation:
+            federation.hall.clock = clock
+            client, operator = await federation.client("a"), federation.operator()
+            bootstrap = await federation.bootstrap("b")
+            await client.hello()
+            seen = await client.instruction("idle")
+            asked = rounds.NextInstructionRequest(cursor=seen.cursor, wait_seconds=0.4)
+            assert await operator.operate.Health(admin.ListRequest())
+            tried = await refused(bootstrap.enrol.Enrol(enrolment.EnrolRequest()))  # connected, in time
+            assert "expired" not in tried[2]
+            waiting = asyncio.ensure_future(client.round.NextInstruction(asked))
+            await asyncio.sleep(0.05)
+            clock.shift = 3605.0
+            code, ours, text = await refused(waiting)  # in the middle of a call
+            assert (code, ours) == (grpc.StatusCode.FAILED_PRECONDITION, "hello_first")
+            assert "the certificate of a expired on" in text
+            assert (await refused(client.round.NextInstruction(asked)))[1] == "hello_first"
+            key = enrolment.RenewRequest(tls_csr=request(TlsKey.generate()))
+            assert (await refused(client.enrol.Renew(key)))[1] == "hello_first"
+            code, ours, text = await refused(bootstrap.enrol.Enrol(enrolment.EnrolRequest()))
+            assert (code, ours) == (grpc.StatusCode.UNAUTHENTICATED, "bad_credentials")
+            assert "the certificate of b expired on" in text
+            assert await operator.operate.Health(admin.ListRequest())
+            watching = operator.operate.WatchRun(admin.RunRequest(run=await federation.start()))
+            assert await anext(aiter(watching))
+            clock.shift = 91 * 86_400.0
+            with pytest.raises(grpc.aio.AioRpcError, match="the certificate of operator expired on"):
+                _ = [document async for document in watching]
+            assert (await refused(operator.operate.Health(admin.ListRequest())))[1] == "bad_credentials"
 
     play(story())

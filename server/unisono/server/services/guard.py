@@ -1,12 +1,14 @@
 """Who calls, and may they?  Wrapped around every handler: gRPC's own interceptors do not see the peer.
 
-Revocation is looked up on every call, and inside a stream with every message, so it also ends what is open.
+Revocation and expiry are looked up on every call, and inside a stream with every message, so they also end
+what is open: a handshake judges a certificate once, and its connection lives for an hour and more.
 """
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter
 from typing import Protocol, TypeVar
@@ -14,8 +16,9 @@ from typing import Protocol, TypeVar
 import grpc
 import structlog
 
-from unisono.base.errors import Error, NotEnrolled, PeerFault, Unavailable
+from unisono.base.errors import BadCredentials, Error, NotEnrolled, PeerFault, Refused, Unavailable
 from unisono.identity import Kind, Peer, peer_of
+from unisono.server.runtime.presence import HelloFirst
 
 from .status import MOST, status_of
 from .words import printable
@@ -78,8 +81,8 @@ class Crowd:
 class Guard:
     """Checks callers for one service."""
 
-    def __init__(self, gate: Gate, crowd: Crowd, *kinds: Kind) -> None:
-        self._gate, self._crowd, self._kinds = gate, crowd, kinds
+    def __init__(self, gate: Gate, crowd: Crowd, wall: Callable[[], float], *kinds: Kind) -> None:
+        self._gate, self._crowd, self._wall, self._kinds = gate, crowd, wall, kinds
 
     def caller(self, context: Context) -> Caller:
         """Return who calls.  Raises NotEnrolled."""
@@ -90,8 +93,13 @@ class Guard:
         if peer.kind not in self._kinds:
             wanted = " or ".join(self._kinds)
             raise NotEnrolled(f"a {peer.kind} certificate may not do this; it needs one of kind {wanted}")
+        self._check(peer)
+        return Caller(peer, context.peer(), lambda: self._check(peer))
+
+    def _check(self, peer: Peer) -> None:
+        if self._wall() > peer.not_after:
+            raise _expired(peer)
         self._gate.allow(peer)
-        return Caller(peer, context.peer(), lambda: self._gate.allow(peer))
 
     async def unary(self, context: Context, handle: Callable[[Caller], Awaitable[Reply]]) -> Reply:
         """Run one call; every error becomes its status."""
@@ -114,11 +122,21 @@ class Guard:
             caller = self.caller(context)
             with self._crowd.entered(caller.peer):
                 async for reply in handle(caller):
+                    caller.recheck()  # it may have waited long for this one
                     yield reply
-                    caller.recheck()
         except Exception as error:
             report(error, context, perf_counter() - began)
             await _abort(context, error)
+
+
+def _expired(peer: Peer) -> Refused:
+    """Return what a caller on an old connection is told.
+
+    A client that renewed its certificate meanwhile connects anew, and one that did not finds its own expired.
+    """
+    when = datetime.fromtimestamp(peer.not_after, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    words = f"the certificate of {peer.name} expired on {when}"
+    return HelloFirst(f"{words}; connect anew") if peer.kind == "client" else BadCredentials(words)
 
 
 def report(error: Exception, context: Context, seconds: float) -> None:

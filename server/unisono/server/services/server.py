@@ -3,6 +3,7 @@
 import grpc
 
 from unisono.base.errors import BadConfiguration
+from unisono.identity import Kind
 from unisono.server.runtime.acceptance import Acceptance
 from unisono.server.runtime.clients import Clients
 from unisono.server.runtime.coordinator import Coordinator
@@ -43,13 +44,19 @@ def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PRO
     """Return the server with every service; not yet bound to a port."""
     gate = hall.ledger
     crowd = Crowd()
-    clients, admins = Guard(gate, crowd, "client"), Guard(gate, crowd, "admin")
-    anybody = Guard(gate, crowd, "client", "admin")
+
+    def wall() -> float:
+        return hall.clock.wall()  # of the clock that the hall has then
+
+    def guard(*kinds: Kind) -> Guard:
+        return Guard(gate, crowd, wall, *kinds)
+
+    clients, admins, anybody = guard("client"), guard("admin"), guard("client", "admin")
     acceptance = Acceptance(hall)
     uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers)
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=hall.config.max_concurrent_rpcs)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(Enrolling(hall), Guard(gate, crowd, "bootstrap"), anybody), server
+        EnrolmentService(Enrolling(hall), guard("bootstrap"), anybody), server
     )
     round_pb2_grpc.add_RoundServiceServicer_to_server(
         RoundService(hall, Clients(hall), clients, protocols), server
