@@ -21,6 +21,7 @@ class Outcome:
     survivors: tuple[ClientName, ...]  # certified; empty if no set is
     agreed: AgreeCertificate | None
     abandoned: AbandonCertificate | None
+    clients: int = 0  # of the roster: a repeat needs as many, for an equal spec
 
     @classmethod
     def of(cls, stage: Stage) -> "Outcome":
@@ -28,13 +29,15 @@ class Outcome:
         book = stage.book
         names: tuple[ClientName, ...] = ()
         uploaded: tuple[ClientName, ...] = ()
+        clients = 0
         if book.frozen is not None:
+            clients = len(book.roster.entries)
             uploaded = book.roster.names(tuple(sorted(number for number, _ in book.uploads)))
             names = book.roster.names(book.survivors)
         agreed = book.certificate
         abandoned = stage.certificate if isinstance(stage, Closing) else None
         which = book.setup.attempt.attempt
-        return cls(which, book.ctx, uploaded, names if agreed else (), agreed, abandoned)
+        return cls(which, book.ctx, uploaded, names if agreed else (), agreed, abandoned, clients)
 
     def holds(self, client: ClientName) -> bool:
         """Tell whether a sum with this client in it may still be opened."""

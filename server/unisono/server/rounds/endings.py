@@ -16,7 +16,8 @@ def end(
     """End the run: the spool is emptied, the models worth keeping stay, the strategy's vectors go."""
     stage = run.stage
     spooled: tuple[Effect, ...] = (Forget(stage.round, stage.attempt),) if isinstance(stage, InRound) else ()
-    ended = replace(run, stage=Ended(state, reason), state=(), closing="")
+    aside = replace(run.aside, protected=None, earlier=())
+    ended = replace(run, stage=Ended(state, reason), state=(), closing="", aside=aside)
     return Step(ended, (*spooled, prune(ended)), (*facts, RunEnded(state, reason)))
 
 

@@ -44,13 +44,14 @@ def invite(
 ) -> Step:
     """Begin an attempt with `cohort`; with the same survivors again where an open one binds them.
 
-    Changes nothing while those are not all `here`, or too few are left that may meet.
+    Such a repeat sends the same vectors, so its spec has to be for as many clients: others `here` fill the
+    roster, and do not count.  Changes nothing while too few are here, or too few are left that may meet.
     """
     try:
         only = check_retry(run.aside.earlier, here)
     except AttemptOpen:
         return Step(run)
-    chosen = only or kept_apart(cohort, run.apart)
+    chosen = _filled(run, only, here) if only else kept_apart(cohort, run.apart)
     terms = terms_of(plan, len(chosen), len(run.roster))
     if len(chosen) < max(FEWEST, terms.minimum) or terms.problem():
         return Step(run)
@@ -61,6 +62,14 @@ def invite(
     phase = Securing(chosen, frozenset(chosen))
     begun = replace(run, stage=replace(stage, phase=phase), aside=replace(run.aside, protected=begin(setup)))
     return Step(begun, rows=(Row(stage.round, stage.attempt, setup.encode()),))
+
+
+def _filled(run: Run, only: Sequence[ClientName], here: Sequence[ClientName]) -> tuple[ClientName, ...]:
+    """Return the survivors of an open attempt, and others up to its number of clients; () if too few are."""
+    clients = next(found.clients for found in run.aside.earlier if found.survivors == tuple(only))
+    others = [client for client in here if client not in only]
+    found = tuple(sorted((*only, *others[: clients - len(only)])))
+    return found if len(found) == clients else ()
 
 
 def kept_apart(
