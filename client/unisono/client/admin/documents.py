@@ -23,7 +23,7 @@ class ClientStatus(Document):
     """What one client of the cohort does now."""
 
     name: str
-    state: str  # invited, working, uploaded, lost, failed, declined
+    state: str  # invited, looking, working, uploaded, lost, failed, declined
     stage: str = ""
     done: int = 0
     total: int = 0

@@ -85,8 +85,8 @@ def expects(run: Run) -> frozenset[ClientName]:
 def next_deadline(run: Run) -> float | None:
     """Return when a Tick is due, on the run's own clock."""
     match run.stage:
-        case Waiting(deadline, settled):
-            return deadline if settled is None else min(deadline, settled)
+        case Waiting(settled=settled) as stage:
+            return stage.until if settled is None else min(stage.until, settled)
         case InRound(phase=Announced(deadline)):
             return deadline
         case InRound(phase=Collecting(grace=grace)):

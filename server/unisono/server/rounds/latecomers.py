@@ -6,13 +6,13 @@ from unisono.base.errors import Refused
 from unisono.plan import Plan
 
 from .attempts import gather
-from .events import Declined, Joined, Offered
+from .events import Declined, Deferred, Joined, Offered
 from .phases import Run
 from .result import Step
 from .wording import clients, short
 
 
-def latecomer(plan: Plan, run: Run, event: Offered | Joined | Declined) -> Step:
+def latecomer(plan: Plan, run: Run, event: Offered | Joined | Declined | Deferred) -> Step:
     """Take in a client where the plan's roster is open, from the next cohort on; otherwise change nothing."""
     is_open = plan.cohort.roster == "open"
     others = tuple(why for why in run.declined if why[0] != event.client)

@@ -35,11 +35,16 @@ def waiting_sentence(
 
 def _waiting(plan: Plan, run: Run, stage: Waiting, now: float) -> str:
     joined, wanted = len(stage.joined), enough(plan, len(stage.joined))
-    left, silent = _left(stage.deadline, now), unanswered(run, stage)
+    left, silent = _left(stage.until, now), unanswered(run, stage) - stage.looking
+    look = f"an answer from {listed(stage.looking)} (somebody there has to look at the plan)"
     if joined < wanted:
         more, verb = _more(wanted - joined), "offers" if wanted - joined == 1 else "offer"
         asked = f"; no answer yet from {listed(silent)}" if silent else ""
+        asked = f"; for {look}{asked}" if stage.looking else asked
         return f"waiting for {more} ({joined}/{wanted}) that {verb} task '{plan.task}'{asked}, {left}"
+    if stage.looking:
+        others = f" and of {listed(silent)}" if silent else ""
+        return f"waiting for {look}{others} ({joined} joined), {left}"
     if silent:
         return f"waiting for the answer of {listed(silent)} ({joined} joined), {left}"
     settled = stage.deadline if stage.settled is None else stage.settled

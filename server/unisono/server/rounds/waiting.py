@@ -2,6 +2,10 @@
 
 With `cohort.size` the first so many who join are the roster.  Without, everybody who offers the task is
 asked, and the run starts when all have answered; `settled` lets those who come together arrive.
+
+Where a policy says `approve = "ask"` somebody at the site has to look at the plan first.  A person is not as
+quick as a process: `cohort.wait_seconds` stands still while anybody looks, for LOOK_SECONDS at most, and
+begins anew when the last of them has answered or left.
 """
 
 from dataclasses import replace
@@ -12,7 +16,7 @@ from unisono.plan import Plan
 
 from .attempts import open_round
 from .endings import end
-from .events import Declined, Event, Joined, Lost, Offered, Returned, Tick
+from .events import Declined, Deferred, Event, Joined, Lost, Offered, Returned, Tick
 from .facts import RunStarted
 from .inviting import fewest
 from .phases import Initialising, Run, Waiting
@@ -20,11 +24,12 @@ from .result import Step, wrong_phase
 from .wording import clients, listed, reasons, short
 
 SETTLE_SECONDS = 1.0
+LOOK_SECONDS = 24 * 3600.0  # from the first who has to look
 
 
 def waiting(plan: Plan, run: Run, stage: Waiting, event: Event, now: float) -> Step:
     """Take an answer into account, then start the run, fail it, or wait on."""
-    if isinstance(event, Offered | Joined | Declined):
+    if isinstance(event, Offered | Joined | Declined | Deferred):
         run, stage = _offered(plan, run, stage, event.client, now)
     match event:
         case Joined():
@@ -33,12 +38,15 @@ def waiting(plan: Plan, run: Run, stage: Waiting, event: Event, now: float) -> S
             run, stage = _declined(run, stage, client, reason)
         case Lost(client):
             stage = replace(_without(stage, client), offered=stage.offered - {client})
+        case Deferred(client):
+            run, stage = _deferred(run, stage, client, now)
         case Tick() if stage.settled is not None and now >= stage.settled:
             stage = replace(stage, settled=None)
         case Offered() | Tick() | Returned():
             pass
         case _:
             raise wrong_phase(run, event)
+    stage = _looked(plan, run, stage, now)
     return _go_on(plan, replace(run, stage=stage), stage, now)
 
 
@@ -86,6 +94,23 @@ def _declined(run: Run, stage: Waiting, client: ClientName, reason: str) -> tupl
     return replace(run, declined=(*run.declined, (client, reason))), _without(stage, client)
 
 
+def _deferred(run: Run, stage: Waiting, client: ClientName, now: float) -> tuple[Run, Waiting]:
+    if client in dict(stage.joined):
+        return run, stage
+    patience = now + LOOK_SECONDS if stage.patience is None else stage.patience
+    return _undeclined(run, client), replace(stage, looking=stage.looking | {client}, patience=patience)
+
+
+def _looked(plan: Plan, run: Run, stage: Waiting, now: float) -> Waiting:
+    """Strike off who has answered or left; when nobody looks any more, the others' time begins anew."""
+    looking = stage.looking & unanswered(run, stage)
+    if looking or stage.patience is None:
+        return replace(stage, looking=looking)
+    return replace(
+        stage, looking=looking, patience=None, deadline=max(stage.deadline, now + plan.cohort.wait_seconds)
+    )
+
+
 def _undeclined(run: Run, client: ClientName) -> Run:
     return replace(run, declined=tuple(why for why in run.declined if why[0] != client))
 
@@ -95,7 +120,7 @@ def _without(stage: Waiting, client: ClientName) -> Waiting:
 
 
 def _go_on(plan: Plan, run: Run, stage: Waiting, now: float) -> Step:
-    late = now >= stage.deadline
+    late = now >= stage.until
     complete = plan.cohort.size > 0 or (stage.settled is None and not unanswered(run, stage))
     if len(stage.joined) >= enough(plan, len(stage.joined)) and (complete or late):
         return _start(plan, run, stage, now)
@@ -119,9 +144,11 @@ def _start(plan: Plan, run: Run, stage: Waiting, now: float) -> Step:
 def _too_few(plan: Plan, run: Run, stage: Waiting) -> str:
     joined, wanted = len(stage.joined), enough(plan, len(stage.joined))
     text = f"{joined} of {clients(wanted)} that offer{'s' if wanted == 1 else ''} task '{plan.task}' joined"
-    text += f" in {plan.cohort.wait_seconds:g} s"
+    text += f" in {plan.cohort.wait_seconds:g} s" if stage.patience is None else " in a day"
     if run.declined:
         text += f"; declined: {reasons(run.declined)}"
-    if silent := unanswered(run, stage):
+    if stage.looking:
+        text += f"; nobody looked at the plan at {listed(stage.looking)}"
+    if silent := unanswered(run, stage) - stage.looking:
         text += f"; no answer from {listed(silent)}"
     return text if stage.offered else f"{text}; no client that offers it is connected"

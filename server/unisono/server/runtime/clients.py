@@ -15,6 +15,7 @@ from unisono.server.rounds import (
     Aggregating,
     Collecting,
     Declined,
+    Deferred,
     Faulted,
     InRound,
     Joined,
@@ -126,6 +127,14 @@ class Clients:
         self._hall.presence.spend(client)
         await self._hall.active(run).driver.handle(Declined(client, code[:40], reason[:400]))
 
+    async def looking(self, client: ClientName, run: RunId) -> None:
+        """Note that somebody at the site has to look at the plan before it answers.  Said again: nothing."""
+        self._hall.presence.seen(client)
+        lineage = self._hall.active(run)
+        if not _looks(lineage.run, client):
+            self._hall.presence.spend(client)
+            await lineage.driver.handle(Deferred(client))
+
     def progress(self, client: ClientName, at: tuple[RunId, int, int], moved: tuple[str, int, int]) -> None:
         """Note that work moves: (run, round, attempt), (stage, done, total).
 
@@ -197,13 +206,16 @@ class Clients:
                 await lineage.driver.handle(Offered(client))
 
     def _instruct(self, client: ClientName, session: Session, renew: bool) -> Instruction:
-        last = None
+        """Return the first duty that there is; a plan that somebody there looks at stops no other run."""
+        last, looking = None, None
         for lineage in self._hall.runs.values():
             last = lineage.outcome(client) or last
             what = self._duty(lineage, client, session)
-            if what is not None:
+            if what is not None and _looks(lineage.run, client):
+                looking = looking or what
+            elif what is not None:
                 return Instruction(what, last, renew)
-        return Instruction(None, last or self._hall.ended.get(client), renew)
+        return Instruction(looking, last or self._hall.ended.get(client), renew)
 
     @staticmethod
     def _duty(lineage: Lineage, client: ClientName, session: Session) -> Duty:
@@ -227,6 +239,11 @@ def _others(run: Run, client: ClientName) -> bool:
     """Tell whether somebody else's model binds what `client` may join with."""
     stage = run.stage
     return not isinstance(stage, Waiting) or any(other != client for other, _ in stage.joined)
+
+
+def _looks(run: Run, client: ClientName) -> bool:
+    """Tell whether it is known that somebody at this site has to look at the plan."""
+    return isinstance(run.stage, Waiting) and client in run.stage.looking
 
 
 def _works(run: Run, client: ClientName, round_: int, attempt: int) -> bool:

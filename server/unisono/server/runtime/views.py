@@ -28,7 +28,7 @@ class ClientRow(TypedDict):
     """One client of a run, now."""
 
     name: str
-    state: str  # invited, working, uploaded, lost, failed, declined
+    state: str  # invited, looking, working, uploaded, lost, failed, declined
     stage: str
     done: int
     total: int
@@ -98,8 +98,8 @@ def _phase(phase: Phase) -> str:
 def _states(run: Run) -> dict[ClientName, str]:
     states: dict[ClientName, str] = dict.fromkeys((c for c, _ in run.declined), "declined")
     match run.stage:
-        case Waiting(offered=offered, joined=joined):
-            states |= dict.fromkeys(offered - states.keys(), "invited")
+        case Waiting(offered=offered, joined=joined, looking=looking):
+            states |= dict.fromkeys(offered - states.keys(), "invited") | dict.fromkeys(looking, "looking")
             states |= dict.fromkeys((c for c, _ in joined), "working")
         case Initialising(source):
             states |= dict.fromkeys(run.roster, "invited") | {source: "working"}

@@ -79,6 +79,8 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                 await self._clients.declined(
                     client, run_of(no.run), printable(no.code, 40), printable(no.reason, 400)
                 )
+            case "looking":
+                await self._clients.looking(client, run_of(request.looking.run))
             case "progress":
                 at, moved = request.progress.attempt, request.progress
                 stage = STAGES.get(moved.stage, "working")
