@@ -154,6 +154,14 @@ class Admin(AdminServiceServicer):
         self.state.revoked[request.name] = request.reason
         return document({"name": request.name, "revoked": True})
 
+    def RevokeOperator(
+        self, request: admin_pb2.RevokeOperatorRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.Document:
+        if not request.force:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "refused", "the last one")
+        self.state.revoked[f"operator {request.name}"] = request.reason
+        return document({"operator": request.name, "revoked": True, "certificates": 2, "tokens": 1})
+
     def CheckPlan(
         self, request: admin_pb2.CheckPlanRequest, context: grpc.ServicerContext
     ) -> admin_pb2.Document:

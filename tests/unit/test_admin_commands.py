@@ -65,6 +65,21 @@ def test_revoke(desk: Desk) -> None:
     assert desk.run("revoke", "hospital-z") == (1, "", 'nobody is called "hospital-z"\n')
 
 
+def test_revoke_an_operator(desk: Desk) -> None:
+    assert desk.run("revoke", "--operator", "ann") == (1, "", "the last one\n")
+    code, out, _ = desk.run("revoke", "--operator", "ann", "--reason", "folder stolen", "--force")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "operator ann is revoked: 2 certificates and 1 open tokens are refused now",
+    )
+    assert desk.state.revoked == {"operator ann": "folder stolen"}
+    for wrong in ([], ["hospital-a", "--operator", "ann"], ["hospital-a", "--force"]):
+        code, out, err = desk.run("revoke", *wrong)
+        assert (code, out) == (3, "")
+        assert len(err.splitlines()) <= 3
+    assert len(desk.state.revoked) == 1
+
+
 def test_no_token_left_is_said_in_words(desk: Desk) -> None:
     assert "no token can be used" in desk.run("token", "list")[1]
 

@@ -1,9 +1,10 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from unisono.base.errors import BadConfiguration, BadCredentials, NotEnrolled
+from unisono.base.errors import BadConfiguration, BadCredentials, NotEnrolled, NotFound, Refused
 from unisono.base.ids import ClientName
 from unisono.crypto import SigningKey, TlsKey, system_entropy
 from unisono.identity import Authority, Peer, peer_of, request, spki_sha256
@@ -112,7 +113,55 @@ def test_strangers(ledger: Ledger) -> None:
             ledger.allow(stranger)
     with pytest.raises(NotEnrolled, match="'nobody'"):
         ledger.number(ClientName("nobody"))
-    ledger.allow(Peer("admin", "admin", "ab", NOW + DAY))
+    with pytest.raises(NotEnrolled, match="certificate of operator 'admin' was revoked, or was never issued"):
+        ledger.allow(Peer("admin", "admin", "ab", NOW + DAY))
+
+
+def operator(ledger: Ledger, name: str, serial: str, life: float = 90 * DAY) -> Peer:
+    peer = Peer("admin", name, serial, NOW + life)
+    ledger.issued(peer, NOW)
+    return peer
+
+
+def test_an_operators_certificates_are_revoked_together(ledger: Ledger, store: Store) -> None:
+    first, renewed, other = (operator(ledger, *who) for who in (("ann", "01"), ("ann", "02"), ("bob", "03")))
+    client = peer_of(enrol(ledger, token(ledger, "ann")).tls_certificate)  # of the same name
+    certificate, _ = AUTHORITY.issue_bootstrap("late", NOW, DAY)
+    ledger.create_token(certificate, "late", 5, "ann", NOW)
+    assert ledger.revoke_operator("ann", "laptop stolen", "bob", NOW + 1, force=False) == (2, 1)
+    for book in (ledger, Ledger(store)):
+        for gone in (first, renewed):
+            with pytest.raises(NotEnrolled, match="operator 'ann' was revoked"):
+                book.allow(gone)
+        book.allow(other)
+        book.allow(client)
+        with pytest.raises(BadCredentials, match="token revoked"):
+            enrol(book, peer_of(certificate))
+    with pytest.raises(NotEnrolled):
+        ledger.renewed(renewed, Peer("admin", "ann", "04", NOW + DAY), NOW + 2)
+    again = operator(ledger, "ann", "05")  # by whoever has the CA's key
+    ledger.allow(again)
+    with pytest.raises(NotEnrolled):
+        ledger.allow(first)
+
+
+def test_the_last_operator_stays_unless_forced(ledger: Ledger, store: Store) -> None:
+    last = operator(ledger, "ann", "01")
+    operator(ledger, "bob", "02", life=DAY)
+    later = NOW + 2 * DAY  # bob's has expired
+    with pytest.raises(NotFound, match="'bob' has a valid certificate; those who have: ann"):
+        ledger.revoke_operator("bob", "", "ann", later, force=False)
+    before = store.audit()
+    with pytest.raises(Refused, match="the last valid operator's certificate"):
+        ledger.revoke_operator("ann", "", "ann", later, force=False)
+    assert store.audit() == before
+    ledger.allow(last)
+    assert ledger.revoke_operator("ann", "left", "ann", later, force=True) == (1, 0)
+    with pytest.raises(NotEnrolled):
+        ledger.allow(last)
+    entry = store.audit()[-1].entry
+    assert (entry.kind, entry.subject) == ("operator_revoked", "ann")
+    assert json.loads(entry.body) == {"reason": "left", "by": "ann", "certificates": 1, "tokens": 0}
 
 
 @pytest.mark.parametrize(

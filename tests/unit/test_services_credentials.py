@@ -4,6 +4,7 @@ from __future__ import annotations  # the classes of grpc are generic in its stu
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -15,6 +16,7 @@ from federation_world import HELLO, NOW, Play, Shifted, refused, serving
 from unisono.base.ids import ClientName
 from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
 from unisono.identity import Authority, peer_of, request
+from unisono.server.founding import found
 from unisono.wire.v1 import admin_pb2 as admin
 from unisono.wire.v1 import enrolment_pb2 as enrolment
 from unisono.wire.v1 import round_pb2 as rounds
@@ -206,5 +208,45 @@ def test_an_open_connection_ends_with_its_certificate(path: Path, play: Play) ->
             with pytest.raises(grpc.aio.AioRpcError, match="the certificate of operator expired on"):
                 _ = [document async for document in watching]
             assert (await refused(operator.operate.Health(admin.ListRequest())))[1] == "bad_credentials"
+
+    play(story())
+
+
+def test_a_revoked_operator_is_out_in_the_middle_of_its_calls(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            operator, authority = federation.operator(), federation.hall.authority
+            key = TlsKey.generate()
+            unwritten = federation.caller(key, authority.issue_tls(request(key), "admin", "ann", NOW, 86_400))
+            assert (await refused(unwritten.operate.Health(admin.ListRequest())))[1] == "not_enrolled"
+            stolen = authority.issue_tls(request(key), "admin", "ann", NOW, 86_400)
+            federation.hall.ledger.issued(peer_of(stolen), NOW)
+            thief = federation.caller(key, stolen)
+            watching = thief.operate.WatchRun(admin.RunRequest(run=await federation.start()))
+            assert await anext(aiter(watching))
+            await thief.operate.CreateToken(admin.CreateTokenRequest(name="z", ttl_seconds=60, uses=3))
+            lone = admin.RevokeOperatorRequest(name="ann", reason="folder\x1b stolen")
+            client = await federation.client("a")
+            assert "kind admin" in (await refused(client.operate.RevokeOperator(lone)))[2]
+            told = json.loads((await operator.operate.RevokeOperator(lone)).json)
+            assert told == {"operator": "ann", "revoked": True, "certificates": 1, "tokens": 1}
+            with pytest.raises(grpc.aio.AioRpcError, match="certificate of operator 'ann' was revoked"):
+                _ = [document async for document in watching]
+            renewal = enrolment.RenewRequest(tls_csr=request(TlsKey.generate()))
+            for call in (thief.operate.Health(admin.ListRequest()), thief.enrol.Renew(renewal)):
+                code, ours, _ = await refused(call)
+                assert (code, ours) == (grpc.StatusCode.PERMISSION_DENIED, "not_enrolled")
+            assert json.loads((await operator.operate.ListTokens(admin.ListRequest())).json) == {"tokens": []}
+            last = admin.RevokeOperatorRequest(name="operator")
+            code, ours, text = await refused(operator.operate.RevokeOperator(last))
+            assert (code, ours) == (grpc.StatusCode.FAILED_PRECONDITION, "refused")
+            assert "nobody could operate this federation" in text
+            last.force = True
+            assert json.loads((await operator.operate.RevokeOperator(last)).json)["revoked"] is True
+            assert (await refused(operator.operate.Health(admin.ListRequest())))[1] == "not_enrolled"
+        shutil.rmtree(path / "admin")
+        found(path, ["localhost"], 8443, "cardio", NOW)  # what the message advises
+        async with serving(path) as federation:
+            assert await federation.operator().operate.Health(admin.ListRequest())
 
     play(story())

@@ -134,6 +134,11 @@ class AdminClient:
         """Refuse every further call of a client."""
         return _raw(self._call(self._admin.Revoke, admin_pb2.RevokeRequest(name=name, reason=reason)))
 
+    def revoke_operator(self, name: str, reason: str, *, force: bool) -> Mapping[str, object]:
+        """Refuse every certificate issued to an operator so far."""
+        request = admin_pb2.RevokeOperatorRequest(name=name, reason=reason, force=force)
+        return _raw(self._call(self._admin.RevokeOperator, request))
+
     def check_plan(self, plan: bytes) -> Answer[documents.PlanCheck]:
         """Ask which connected clients would take part."""
         return self._ask(self._admin.CheckPlan, admin_pb2.CheckPlanRequest(plan=plan), documents.PlanCheck)

@@ -17,6 +17,8 @@ from unisono.cli.output import note, print_json
 from .words import ago, columns, day, stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .documents import Client, Health
 
 
@@ -91,23 +93,42 @@ def clients(directory: Dir = Path(), as_json: Json = False) -> None:
 
 
 def revoke(
-    name: Annotated[str, typer.Argument(help="The client's name.")],
+    name: Annotated[str | None, typer.Argument(help="The client's name.", show_default=False)] = None,
+    operator: Annotated[
+        str, typer.Option(metavar="NAME", help="Instead: an operator, with all its certificates.")
+    ] = "",
     reason: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="With --operator: even the last who can operate the federation.")
+    ] = False,
     directory: Dir = Path(),
     as_json: Json = False,
 ) -> None:
     """Shut a client out: its next call is refused, an upload under way too.
 
-    Only a new token for its name lets it in again.
+    Only a new token for its name lets it in again.  With --operator: every certificate issued to that
+    operator so far is refused from now on, and the open tokens that it made.
     """
+    if (name is None) == (not operator):
+        raise BadConfiguration(
+            "give either a client's NAME or --operator NAME\n"
+            "  unisono revoke hospital-a   or   unisono revoke --operator operator"
+        )
+    if force and not operator:
+        raise BadConfiguration("--force is for operators only\n  unisono revoke --operator NAME --force")
     from .connection import connect
 
     with connect(directory) as coordinator:
-        raw = coordinator.revoke(name, reason)
+        if name is not None:
+            raw = coordinator.revoke(name, reason)
+        else:
+            raw = coordinator.revoke_operator(operator, reason, force=force)
     if as_json:
         print_json(raw)
-    else:
+    elif name is not None:
         print(f"{name} is revoked: its next call is refused")
+    else:
+        print(_operator_words(operator, raw))
 
 
 def health(directory: Dir = Path(), as_json: Json = False) -> int:
@@ -121,6 +142,14 @@ def health(directory: Dir = Path(), as_json: Json = False) -> int:
     else:
         print(_health_words(answer.value, coordinator.coordinator))
     return 0 if answer.value.status == "ok" else 1
+
+
+def _operator_words(name: str, raw: "Mapping[str, object]") -> str:
+    certificates, tokens = raw.get("certificates", 0), raw.get("tokens", 0)
+    return (
+        f"operator {name} is revoked: {certificates} certificates and {tokens} open tokens are refused now\n"
+        "  look for clients that you do not know: unisono clients"
+    )
 
 
 def _token_name(name: str | None, prefix: str, uses: int) -> str:

@@ -86,6 +86,11 @@ class AdminServiceStub(object):
                 request_serializer=unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=unisono_dot_wire_dot_v1_dot_admin__pb2.Document.FromString,
                 _registered_method=True)
+        self.RevokeOperator = channel.unary_unary(
+                '/unisono.wire.v1.AdminService/RevokeOperator',
+                request_serializer=unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeOperatorRequest.SerializeToString,
+                response_deserializer=unisono_dot_wire_dot_v1_dot_admin__pb2.Document.FromString,
+                _registered_method=True)
         self.CheckPlan = channel.unary_unary(
                 '/unisono.wire.v1.AdminService/CheckPlan',
                 request_serializer=unisono_dot_wire_dot_v1_dot_admin__pb2.CheckPlanRequest.SerializeToString,
@@ -166,6 +171,12 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeOperator(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckPlan(self, request, context):
         """which clients would take part, and why others not
         """
@@ -230,6 +241,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
             'Revoke': grpc.unary_unary_rpc_method_handler(
                     servicer.Revoke,
                     request_deserializer=unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeRequest.FromString,
+                    response_serializer=unisono_dot_wire_dot_v1_dot_admin__pb2.Document.SerializeToString,
+            ),
+            'RevokeOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeOperator,
+                    request_deserializer=unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeOperatorRequest.FromString,
                     response_serializer=unisono_dot_wire_dot_v1_dot_admin__pb2.Document.SerializeToString,
             ),
             'CheckPlan': grpc.unary_unary_rpc_method_handler(
@@ -514,6 +530,33 @@ class AdminService(object):
             target,
             '/unisono.wire.v1.AdminService/Revoke',
             unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
+            unisono_dot_wire_dot_v1_dot_admin__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unisono.wire.v1.AdminService/RevokeOperator',
+            unisono_dot_wire_dot_v1_dot_admin__pb2.RevokeOperatorRequest.SerializeToString,
             unisono_dot_wire_dot_v1_dot_admin__pb2.Document.FromString,
             options,
             channel_credentials,

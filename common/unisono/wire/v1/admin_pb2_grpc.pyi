@@ -48,6 +48,7 @@ class AdminServiceStub:
     ListTokens: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.Document]
     CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.CreateTokenReply]
     Revoke: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeRequest, _admin_pb2.Document]
+    RevokeOperator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeOperatorRequest, _admin_pb2.Document]
     CheckPlan: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CheckPlanRequest, _admin_pb2.Document]
     """which clients would take part, and why others not"""
     Health: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.Document]
@@ -72,6 +73,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListTokens: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.Document]  # type: ignore[assignment]
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.CreateTokenReply]  # type: ignore[assignment]
     Revoke: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeRequest, _admin_pb2.Document]  # type: ignore[assignment]
+    RevokeOperator: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeOperatorRequest, _admin_pb2.Document]  # type: ignore[assignment]
     CheckPlan: _aio.UnaryUnaryMultiCallable[_admin_pb2.CheckPlanRequest, _admin_pb2.Document]  # type: ignore[assignment]
     """which clients would take part, and why others not"""
     Health: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.Document]  # type: ignore[assignment]
@@ -151,6 +153,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     def Revoke(
         self,
         request: _admin_pb2.RevokeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Document, _abc.Awaitable[_admin_pb2.Document]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeOperator(
+        self,
+        request: _admin_pb2.RevokeOperatorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Document, _abc.Awaitable[_admin_pb2.Document]]: ...
 

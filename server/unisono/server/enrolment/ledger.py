@@ -44,7 +44,7 @@ class Ledger:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._standing: dict[str, _Standing] = {}
-        self._issued: dict[str, float] = {}  # serials of administrators -> when
+        self._operators: dict[str, dict[str, float]] = {}  # name -> its valid serials -> when
         self._load(None)
 
     # Asked on every call
@@ -53,9 +53,16 @@ class Ledger:
         """Raise NotEnrolled if this identity is unknown or revoked.
 
         A token's bearer is let in to ask for enrolment, where the token itself is judged.  Once a name was
-        revoked, only certificates issued to it since count: the old ones may be in other hands.
+        revoked, only certificates issued to it since count: the old ones may be in other hands.  Of operators
+        only those count that are in the book, because each may do everything.
         """
-        if peer.kind in ("bootstrap", "admin"):
+        if peer.kind == "bootstrap":
+            return
+        if peer.kind == "admin":
+            if peer.serial not in self._operators.get(peer.name, ()):
+                raise NotEnrolled(
+                    f"this certificate of operator '{peer.name}' was revoked, or was never issued here"
+                )
             return
         standing = self._standing.get(peer.name) if peer.kind == "client" else None
         if standing is None:
@@ -79,7 +86,8 @@ class Ledger:
     def renewal_due(self, peer: Peer, wall: float) -> bool:
         """Tell whether two thirds of the life of the certificate in use are over."""
         standing = self._standing.get(peer.name) if peer.kind == "client" else None
-        issued = (standing.issued if standing is not None else self._issued).get(peer.serial)
+        serials = standing.issued if standing is not None else self._operators.get(peer.name, {})
+        issued = serials.get(peer.serial)
         if issued is None:
             return wall >= peer.not_after - _LATE
         return wall >= issued + (peer.not_after - issued) * 2 / 3
@@ -129,8 +137,13 @@ class Ledger:
         self.issued(peer_of(tls), now)
         return Enrolled(name, number, tls, signing)
 
+    def renewed(self, old: Peer, new: Peer, now: float) -> None:
+        """Write down a certificate that `old` asked for.  Raises NotEnrolled if that was revoked since."""
+        self.allow(old)
+        self.issued(new, now)
+
     def issued(self, peer: Peer, now: float) -> None:
-        """Write down a TLS certificate before it is given away: of a client, or of an administrator.
+        """Write down a TLS certificate before it is given away: of a client, or of an operator.
 
         Raises NotEnrolled to a client that was revoked while it waited: what it got now would count again
         as soon as its name is enrolled anew.
@@ -146,14 +159,25 @@ class Ledger:
         self._records.revoke(name, reason, by, wall)
         self._load(name)
 
+    def revoke_operator(
+        self, name: str, reason: str, by: str, wall: float, *, force: bool
+    ) -> tuple[int, int]:
+        """Refuse an operator's certificates and the open tokens that it made; return how many of each.
+
+        Raises NotFound, and Refused without `force` if nobody could operate the federation then.
+        """
+        gone = self._records.revoke_operator(name, reason, by, wall, force=force)
+        self._load(name)
+        return gone
+
     def _load(self, name: str | None) -> None:
         """Read what is written of one name, or of all.  A caller sees an old standing or the new one."""
         issued: dict[str, dict[str, float]] = {}
+        operators: dict[str, dict[str, float]] = {} if name is None else {name: {}}
         for certificate in self._records.certificates(name):
-            if certificate.kind == "client":
-                issued.setdefault(certificate.name, {})[certificate.serial] = certificate.issued
-            else:
-                self._issued[certificate.serial] = certificate.issued
+            mine = issued if certificate.kind == "client" else operators
+            mine.setdefault(certificate.name, {})[certificate.serial] = certificate.issued
+        self._operators.update(operators)
         for client in self._records.clients(name):
             self._standing[client.name] = _standing(client, issued.get(client.name, {}))
 

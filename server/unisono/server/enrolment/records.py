@@ -57,6 +57,12 @@ class Records(Protocol):
         """Revoke a client with its certificates and tokens."""
         ...
 
+    def revoke_operator(
+        self, name: str, reason: str, by: str, wall: float, *, force: bool
+    ) -> tuple[int, int]:
+        """Revoke an operator's certificates and the open tokens that it made; return how many of each."""
+        ...
+
     def seen(self, name: str, software: str, wall: float) -> None:
         """Write down that a client said hello."""
         ...

@@ -44,5 +44,5 @@ class Enrolling:
         kind: Literal["client", "admin"] = "client" if peer.kind == "client" else "admin"
         life = config.client_certificate_life if kind == "client" else config.admin_certificate_life
         certificate = hall.authority.issue_tls(tls_csr, kind, peer.name, now, life)
-        await hall.workers.database(hall.ledger.issued, peer_of(certificate), now)
+        await hall.workers.database(hall.ledger.renewed, peer, peer_of(certificate), now)
         return certificate

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 
 from unisono import plan as plans
@@ -126,6 +127,13 @@ class Operators:
         await self._hall.workers.database(self._hall.ledger.revoke, name, reason, by, wall)
         await self._coordinator.expel(name, reason)
         return {"name": name, "revoked": True}
+
+    async def revoke_operator(self, name: str, reason: str, by: str, *, force: bool) -> Document:
+        """Refuse an operator's certificates from now on, in the middle of a call if need be."""
+        wall = self._hall.clock.wall()
+        revoke = partial(self._hall.ledger.revoke_operator, force=force)
+        certificates, tokens = await self._hall.workers.database(revoke, name, reason, by, wall)
+        return {"operator": name, "revoked": True, "certificates": certificates, "tokens": tokens}
 
     async def check_plan(self, plan_bytes: bytes) -> Document:
         """Say which clients that are connected would take part in a plan, and why others would not."""

@@ -10,7 +10,7 @@ from unisono.wire.v1 import admin_pb2 as pb
 from unisono.wire.v1 import admin_pb2_grpc
 
 from .guard import Caller, Context, Guard
-from .words import run_of
+from .words import printable, run_of
 
 MAX_PLAN = 1 << 20
 
@@ -77,6 +77,17 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         async def handle(caller: Caller) -> pb.Document:
             name = ClientName(request.name)
             return document(await self._operators.revoke(name, request.reason[:200], caller.name))
+
+        return await self._admins.unary(context, handle)
+
+    async def RevokeOperator(  # noqa: N802
+        self, request: pb.RevokeOperatorRequest, context: Context
+    ) -> pb.Document:
+        async def handle(caller: Caller) -> pb.Document:
+            reason = printable(request.reason, 200)
+            return document(
+                await self._operators.revoke_operator(request.name, reason, caller.name, force=request.force)
+            )
 
         return await self._admins.unary(context, handle)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from unisono.base.errors import BadCredentials, NotFound
+from unisono.base.errors import BadCredentials, NotFound, Refused
 from unisono.base.ids import ClientName, Digest
 
 from . import audit, schema
@@ -143,6 +143,32 @@ class Enrolling:
                 _CERTIFICATES.update().where(*issued, _CERTIFICATES.c.revoked_wall.is_(None)).values(values)
             )
         self._tell("revoked", name, {"reason": reason, "by": by, "tokens": tokens})
+
+    def revoke_operator(self, name: str, reason: str, by: str, *, force: bool) -> tuple[int, int]:
+        """Revoke an operator's certificates and the open tokens that it made; return how many of each.
+
+        Raises NotFound, and Refused without `force` if no operator would be left: nobody could undo it then.
+        """
+        c, t = _CERTIFICATES.c, _TOKENS.c
+        valid = sa.select(c.name).where(c.kind == "admin", c.revoked_wall.is_(None), c.not_after > self.wall)
+        names = set(self.connection.scalars(valid))
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none"
+            raise NotFound(f"no operator {name!r} has a valid certificate; those who have: {known}")
+        if names == {name} and not force:
+            raise Refused(
+                f"{name!r} has the last valid operator's certificate: nobody could operate this federation\n"
+                "  with --force it is done; then stop the coordinator, move DIR/admin away, "
+                "and make it anew there: unisono init DIR --host HOST"
+            )
+        values = {"revoked_wall": self.wall}
+        mine = (c.kind == "admin", c.name == name, c.revoked_wall.is_(None))
+        gone = self.connection.execute(_CERTIFICATES.update().where(*mine).values(values)).rowcount
+        made = (t.created_by == name, t.used < t.uses, t.not_after > self.wall, t.revoked_wall.is_(None))
+        tokens = self.connection.execute(_TOKENS.update().where(*made).values(values)).rowcount
+        told = {"reason": reason, "by": by, "certificates": gone, "tokens": tokens}
+        self._tell("operator_revoked", name, told)
+        return gone, tokens
 
     def seen(self, name: str, software: str) -> None:
         """Note that a client said hello.  Not audited: it changes nothing that anybody may do."""

@@ -192,6 +192,13 @@ class Store:
         with self._database.write() as connection:
             Enrolling(connection, wall).revoke(name, reason, by)
 
+    def revoke_operator(
+        self, name: str, reason: str, by: str, wall: float, *, force: bool
+    ) -> tuple[int, int]:
+        """Revoke an operator's certificates and tokens; return how many.  Raises NotFound, Refused."""
+        with self._database.write() as connection:
+            return Enrolling(connection, wall).revoke_operator(name, reason, by, force=force)
+
     def seen(self, name: str, software: str, wall: float) -> None:
         """Note that a client said hello."""
         with self._database.write() as connection:
