@@ -144,7 +144,8 @@ def test_unknown_kinds_and_sizes_are_named() -> None:
 def test_secrets_are_not_printed() -> None:
     trip = journey()
     shared, ready = trip.state(c.Shared), trip.state(c.Ready)
-    for value in (shared.b, shared.keys.s, shared.keys.ec, shared.own.v, *shared.secrets):
+    pairs = [secret for pair in shared.pairs for secret in (pair.c, pair.s, pair.mask)]
+    for value in (shared.b, shared.keys.s, shared.keys.ec, shared.own.v, *pairs):
         assert repr(value)[2:20] not in repr(shared)
     for mask in ready.masks:
         assert repr(mask.key)[2:20] not in repr(ready)

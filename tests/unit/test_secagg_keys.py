@@ -125,10 +125,10 @@ def test_masks_and_commitment() -> None:
     own, *pairs = TRIP.state(c.Ready).masks
     assert (own.key, own.sign) == (hkdf(SHARED.b, enc("self")), 1)
     kem = KemKey.from_seed(SHARED.keys.es)
-    for dealt, sent, mask in zip(TRIP.sent(Deal).parcels, SHARED.secrets, pairs, strict=True):
+    for dealt, made, mask in zip(TRIP.sent(Deal).parcels, SHARED.pairs, pairs, strict=True):
         theirs = kem.decapsulate(dealt.parcel.mask_kem)
         shared = dh(SHARED.keys.s, entry(dealt.sender).s)
-        assert mask.key == hkdf(shared + sent + theirs, enc("mask", 1, dealt.sender))
+        assert mask.key == hkdf(shared + made.mask + theirs, enc("mask", 1, dealt.sender))
         assert mask.sign == 1  # site 1 has the lowest number, and adds
 
 

@@ -124,7 +124,8 @@ def test_nothing_leaves_before_it_is_saved() -> None:
 def test_what_is_no_longer_needed_is_forgotten() -> None:
     ready, uploaded = TRIP.state(c.Ready), TRIP.state(c.Uploaded)
     keys = TRIP.state(c.Shared).keys
-    for secret in (keys.c, keys.ec, keys.s, keys.es, TRIP.state(c.Shared).b):
+    pairs = [secret for pair in TRIP.state(c.Shared).pairs for secret in (pair.c, pair.s, pair.mask)]
+    for secret in (keys.c, keys.ec, keys.s, keys.es, TRIP.state(c.Shared).b, *pairs):
         assert secret in TRIP.state(c.Shared).encode()
         assert secret not in ready.encode()  # the mask keys are made; the private keys are gone
     agreed, revealed = TRIP.state(c.Agreed).encode(), TRIP.state(c.Revealed).encode()

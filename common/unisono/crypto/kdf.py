@@ -22,12 +22,9 @@ def encode(*fields: Field) -> bytes:
     """
     parts: list[bytes] = []
     for field in fields:
-        match field:
-            case int():
-                raw = field.to_bytes(8, "big")
-            case str():
-                raw = field.encode()
-            case _:
-                raw = bytes(field)
+        if isinstance(field, bytes):
+            raw = field
+        else:
+            raw = field.encode() if isinstance(field, str) else field.to_bytes(8, "big")
         parts += (len(raw).to_bytes(8, "big"), raw)
     return b"".join(parts)

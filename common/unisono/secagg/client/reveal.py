@@ -33,7 +33,8 @@ class Certifying(Joint):
 
     @property
     def dropped(self) -> Members:
-        return tuple(number for number in self.u1 if number not in self.survivors)
+        alive = set(self.survivors)
+        return tuple(number for number in self.u1 if number not in alive)
 
     def receive_survivors(self, survivors: Survivors, key: SigningKey) -> Move[State]:
         """Row 23."""
@@ -88,8 +89,8 @@ class Revealed(Certifying, kind="client/revealed"):
 def check_quorum(frame: Frame, u1: Members, u2: Tally, quorum: Quorum) -> None:
     """Row 24: members of U2 only, each counted once, over this very set."""
     members = tuple(number for number, _ in u2)
-    found = signers(agree(frame.ctx, u1, u2), quorum.signatures, frame.roster.identity, members)
     needed = frame.spec.terms.threshold
+    found = signers(agree(frame.ctx, u1, u2), quorum.signatures, frame.roster.identity, members, needed)
     if found < needed:
         raise NoQuorum(f"{found} of {len(members)} survivors agreed on the set, {needed} needed")
 

@@ -12,17 +12,17 @@ from unisono.base.errors import Corrupt, Fault
 from unisono.base.ids import Digest
 from unisono.crypto.entropy import Entropy
 from unisono.crypto.kem import KemKey, encapsulate
-from unisono.crypto.keys import SigningKey
+from unisono.crypto.keys import SealingKey, SigningKey
 from unisono.crypto.shamir import split
 from unisono.secagg.shared import keys as derive
 from unisono.secagg.shared import statements
 from unisono.secagg.shared.messages import Closing, Complaint, Deal, Dealt, Parcel, Share
-from unisono.secagg.shared.roster import Entry, Roster, context
+from unisono.secagg.shared.roster import Roster, context
 from unisono.secagg.shared.spec import Spec
 
 from .abandon import Abandoned
 from .framed import Framed
-from .holding import Held, Keys
+from .holding import Held, Keys, Pair
 from .refusals import (
     AlreadyReleased,
     OtherContext,
@@ -71,7 +71,7 @@ class Shared(Framed, kind="client/shared"):
     phase: ClassVar[str] = "shared"
     keys: Keys
     b: bytes = field(repr=False)
-    secrets: tuple[bytes, ...] = field(repr=False)  # encapsulated to the others' es, in the roster's order
+    pairs: tuple[Pair, ...]  # with each other client, in the roster's order
     own: Held
     message: Share
 
@@ -96,17 +96,15 @@ class Shared(Framed, kind="client/shared"):
         frame = self.frame
         check_u1(frame, deal)
         check_contexts(frame, deal)
-        share_key, mask_key = KemKey.from_seed(self.keys.ec), KemKey.from_seed(self.keys.es)
+        ec, es = self.keys.decapsulating()
         held = [self.own]
         masks = [derive.MaskStream(derive.self_seed(frame.ctx, self.b), add=True)]
-        secrets = dict(zip(frame.roster.others(frame.me), self.secrets, strict=True))
+        pairs = dict(zip(frame.roster.others(frame.me), self.pairs, strict=True))
         for dealt in deal.parcels:
-            entry = frame.roster.entry(dealt.sender)
-            held.append(open_parcel(frame, self.keys, share_key, dealt))
-            mine = frame.me, secrets[dealt.sender]
-            theirs = dealt.sender, mask_key.decapsulate(dealt.parcel.mask_kem)
-            shared = derive.exchange(self.keys.s, entry.s)
-            seed = derive.pair_seed(frame.ctx, shared, mine, theirs)
+            pair = pairs[dealt.sender]
+            held.append(open_parcel(frame, pair, ec, dealt))
+            theirs = dealt.sender, es.decapsulate(dealt.parcel.mask_kem)
+            seed = derive.pair_seed(frame.ctx, pair.s, (frame.me, pair.mask), theirs)
             masks.append(derive.MaskStream(seed, derive.adds(frame.me, dealt.sender)))
         held.sort(key=lambda share: share.owner)
         return Move(Ready(frame, deal.u1, tuple(held), tuple(masks)))
@@ -117,12 +115,12 @@ def deal_out(frame: Frame, keys: Keys, key: SigningKey, entropy: Entropy) -> Mov
     t, n = frame.spec.terms.threshold, frame.spec.terms.clients
     b, v = entropy(32), entropy(32)
     shares = list(zip(split(b, t, n, entropy), split(v, t, n, entropy), strict=True))
-    parcels, secrets = [], []
+    exchanging, parcels, pairs = keys.exchanging(), list[Parcel](), list[Pair]()
     for other in frame.roster.others(frame.me):
-        parcel, secret = _parcel(frame, keys, other, shares[other - 1])
+        parcel, pair = _parcel(frame, exchanging, other, shares[other - 1])
         parcels.append(parcel)
-        secrets.append(secret)
-    vault = derive.Vault(keys.s, keys.es, tuple(secrets)).seal(v, frame.ctx, frame.me)
+        pairs.append(pair)
+    vault = derive.Vault(keys.s, keys.es, tuple(pair.mask for pair in pairs)).seal(v, frame.ctx, frame.me)
     message = Share(
         frame.model,
         frame.spec.digest,
@@ -133,20 +131,22 @@ def deal_out(frame: Frame, keys: Keys, key: SigningKey, entropy: Entropy) -> Mov
         statements.share(frame.ctx, frame.me).sign(key),
     )
     own = Held(frame.me, *shares[frame.me - 1])
-    return Move(Shared(frame, keys, b, tuple(secrets), own, message), message)
+    return Move(Shared(frame, keys, b, tuple(pairs), own, message), message)
 
 
-def _parcel(frame: Frame, keys: Keys, other: int, shares: tuple[bytes, bytes]) -> tuple[Parcel, bytes]:
-    """Return what goes to one other client, and the secret that its pair mask will need."""
-    entry = frame.roster.entry(other)
+def _parcel(
+    frame: Frame, own: tuple[SealingKey, SealingKey], other: int, shares: tuple[bytes, bytes]
+) -> tuple[Parcel, Pair]:
+    """Return what goes to one other client, and what is common with it from now on."""
+    entry, (c, s) = frame.roster.entry(other), own
     try:
-        derive.exchange(keys.s, entry.s)  # again with what the other encapsulated, in `receive_deal`
-        shared = derive.exchange(keys.c, entry.c)
+        shared, masked = c.agree(entry.c), s.agree(entry.s)
         (share_secret, share_kem), (mask_secret, mask_kem) = encapsulate(entry.ec), encapsulate(entry.es)
     except Corrupt as problem:
         raise WeakKey(f'a key of "{entry.name}" gives no secret: {problem}', entry.name) from None
     lane = derive.Lane(frame.ctx, frame.me, other, share_kem, mask_kem)
-    return Parcel(share_kem, mask_kem, lane.seal(shared + share_secret, shares)), mask_secret
+    parcel = Parcel(share_kem, mask_kem, lane.seal(shared + share_secret, shares))
+    return parcel, Pair(shared, masked, mask_secret)
 
 
 def check_u1(frame: Frame, deal: Deal) -> None:
@@ -175,13 +175,12 @@ def check_contexts(frame: Frame, deal: Deal) -> None:
         raise TooFewShared(f"parcels of {len(stray)} clients who are not said to have shared")
 
 
-def open_parcel(frame: Frame, keys: Keys, share_key: KemKey, dealt: Dealt) -> Held:
+def open_parcel(frame: Frame, pair: Pair, ec: KemKey, dealt: Dealt) -> Held:
     """Row 19."""
-    entry: Entry = frame.roster.entry(dealt.sender)
     parcel = dealt.parcel
     lane = derive.Lane(frame.ctx, dealt.sender, frame.me, parcel.share_kem, parcel.mask_kem)
-    secret = derive.exchange(keys.c, entry.c) + share_key.decapsulate(parcel.share_kem)
     try:
-        return Held(dealt.sender, *lane.open(secret, parcel.box))
+        return Held(dealt.sender, *lane.open(pair.c + ec.decapsulate(parcel.share_kem), parcel.box))
     except Corrupt:
-        raise ShareUnreadable(f'the parcel from "{entry.name}" does not open', entry.name) from None
+        name = frame.roster.name(dealt.sender)
+        raise ShareUnreadable(f'the parcel from "{name}" does not open', name) from None

@@ -68,7 +68,8 @@ class Book(Coded):
     @property
     def dropped(self) -> Members:
         """Who shared and is not in U2: the pair masks with them have to be removed."""
-        return tuple(number for number in self.u1 if number not in self.survivors)
+        alive = set(self.survivors)
+        return tuple(number for number in self.u1 if number not in alive)
 
     @property
     def certificate(self) -> AgreeCertificate | None:

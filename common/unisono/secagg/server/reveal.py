@@ -7,14 +7,14 @@ from unisono.base.errors import WrongPhase
 from unisono.base.ids import ClientName
 from unisono.secagg.shared.encoding import Coded
 from unisono.secagg.shared.keys import is_share
-from unisono.secagg.shared.messages import Agree, Answer, Opened, Quorum
+from unisono.secagg.shared.messages import Agree, Answer, Opened
 from unisono.secagg.shared.statements import Members
 
 from .abandon import Closeable
 from .book import Book
 from .faults import BadShares
 from .stage import Record, Stage, Step
-from .survivors import agreed, survivors
+from .survivors import agreed, quorum, survivors
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Revealing(Closeable, kind="server/revealing"):
             return None
         if number not in dict(self.book.agreements):
             return survivors(self.book)
-        return Quorum(self.book.certified, self.book.survivors, self.book.dropped)
+        return quorum(self.book.certified, self.book.survivors, self.book.dropped)
 
     def waiting_for(self) -> tuple[ClientName, ...]:
         answers = dict(self.book.answers)

@@ -1,9 +1,11 @@
 """U2 as it is shown and signed: in leg 3, and in leg 4 for those who come late."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from unisono.base.errors import WrongPhase
-from unisono.secagg.shared.messages import Agree, Survivor, Survivors
+from unisono.secagg.shared.messages import Agree, Quorum, Signatures, Survivor, Survivors, Upload
+from unisono.secagg.shared.statements import Members, Tally
 from unisono.secagg.shared.statements import agree as statement
 
 from .book import Book
@@ -11,9 +13,20 @@ from .faults import BadSignature
 
 
 def survivors(book: Book) -> Survivors:
-    """Return U2 with the upload statement of each member."""
-    uploads = dict(book.uploads)
-    return Survivors(tuple(Survivor(n, digest, uploads[n].signature) for n, digest in book.u2))
+    """Return U2 with the upload statement of each member: the same for all, so made and encoded once."""
+    return _survivors(book.u2, book.uploads)
+
+
+@lru_cache(maxsize=2)
+def _survivors(u2: Tally, uploads: tuple[tuple[int, Upload], ...]) -> Survivors:
+    said = dict(uploads)
+    return Survivors(tuple(Survivor(number, digest, said[number].signature) for number, digest in u2))
+
+
+@lru_cache(maxsize=2)
+def quorum(certified: Signatures, alive: Members, dropped: Members) -> Quorum:
+    """Return the agree signatures, and for whom which kind of share is asked; made once, too."""
+    return Quorum(certified, alive, dropped)
 
 
 def agreed(book: Book, number: int, agree: Agree) -> Book:

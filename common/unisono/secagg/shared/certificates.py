@@ -24,7 +24,8 @@ class AgreeCertificate(Coded, kind="agree-certificate"):
         """Tell whether at least q distinct members of U2 signed exactly this."""
         members = tuple(number for number, _ in self.u2)
         statement = agree(self.ctx, self.u1, self.u2)
-        return signers(statement, self.signatures, identity, members) >= terms.threshold
+        needed = terms.threshold
+        return signers(statement, self.signatures, identity, members, needed) == needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,18 @@ class AbandonCertificate(Coded, kind="abandon-certificate"):
     def holds(self, identity: Identity, terms: Terms) -> bool:
         """Tell whether enough distinct members of the roster signed."""
         everybody = tuple(range(1, terms.clients + 1))
-        return signers(abandon(self.ctx), self.signatures, identity, everybody) >= terms.closing
+        needed = terms.closing
+        return signers(abandon(self.ctx), self.signatures, identity, everybody, needed) == needed
 
 
-def signers(statement: Statement, signatures: Signatures, identity: Identity, allowed: Members) -> int:
-    """Count the distinct `allowed` clients with a valid signature; others and repeats do not count."""
-    by = {number: signature for number, signature in signatures if number in allowed}
-    return sum(statement.signed(identity(number), signature) for number, signature in by.items())
+def signers(
+    statement: Statement, signatures: Signatures, identity: Identity, allowed: Members, needed: int
+) -> int:
+    """Count the distinct `allowed` clients with a valid signature, up to `needed`; nobody counts twice."""
+    found: set[int] = set()
+    for number, signature in signatures:
+        if len(found) == needed:
+            break
+        if number in allowed and number not in found and statement.signed(identity(number), signature):
+            found.add(number)
+    return len(found)

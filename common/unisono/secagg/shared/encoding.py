@@ -19,6 +19,8 @@ LENGTH = 8  # bytes of a length and of a whole number
 MAX_MESSAGE = 1 << 20  # the largest, 100 entries or parcels, has 260 kB
 MAX_STATE = 1 << 28  # our own files; a coordinator's book of 100 clients has 25 MB
 
+_BYTES = "_bytes"
+
 Write = Callable[[Any], bytes]
 Read = Callable[[bytes], Any]
 
@@ -29,12 +31,15 @@ class Coded:
     __slots__ = ()
     kind: ClassVar[str] = ""
     limit: ClassVar[int] = MAX_MESSAGE
+    kept: ClassVar[bool] = False  # its bytes are kept: it is large, and in every state (needs a `__dict__`)
 
-    def __init_subclass__(cls, kind: str = "", limit: int = 0) -> None:
+    def __init_subclass__(cls, kind: str = "", limit: int = 0, *, kept: bool = False) -> None:
         if kind:  # a dataclass with slots is made twice, the second time without arguments
             cls.kind = kind
         if limit:
             cls.limit = limit
+        if kept:
+            cls.kept = kept
 
     def encode(self) -> bytes:
         """Return the bytes that `decode` takes."""
@@ -118,7 +123,31 @@ def _record(cls: type) -> tuple[Write, Read]:
     hints = get_type_hints(cls)
     names = [field.name for field in fields(cls)]
     write, read = _row(tuple(hints[name] for name in names))
-    return (lambda value: write([getattr(value, name) for name in names])), (lambda raw: cls(*read(raw)))
+
+    def save(value: Any) -> bytes:
+        return write([getattr(value, name) for name in names])
+
+    def load(raw: bytes) -> Any:
+        return cls(*read(raw))
+
+    return _kept(save, load) if issubclass(cls, Coded) and cls.kept else (save, load)
+
+
+def _kept(save: Write, load: Read) -> tuple[Write, Read]:
+    """Write a value once; what is read has its bytes already, because there is one encoding of a value."""
+
+    def save_once(value: Any) -> bytes:
+        if _BYTES not in value.__dict__:
+            value.__dict__[_BYTES] = save(value)
+        found: bytes = value.__dict__[_BYTES]
+        return found
+
+    def load_with_bytes(raw: bytes) -> Any:
+        value = load(raw)
+        value.__dict__[_BYTES] = raw
+        return value
+
+    return save_once, load_with_bytes
 
 
 def _row(hints: tuple[Hashable, ...]) -> tuple[Write, Read]:

@@ -10,7 +10,6 @@ from unisono.base.errors import Corrupt
 from unisono.crypto.digest import sha256
 from unisono.crypto.kdf import encode, hkdf
 from unisono.crypto.kem import KEM_SEED
-from unisono.crypto.keys import SealingKey
 from unisono.crypto.segments import TAG, Opener, Sealer
 from unisono.crypto.shamir import PRIME, SHARE
 
@@ -121,11 +120,6 @@ class Lane:
 def is_share(raw: bytes) -> bool:
     """Tell whether this is a number of Shamir's field."""
     return len(raw) == SHARE and int.from_bytes(raw, "big") < PRIME
-
-
-def exchange(private: bytes, public: bytes) -> bytes:
-    """Return X25519 of two raw keys.  Raises Corrupt for all zeros."""
-    return SealingKey.from_bytes(private).agree(public)
 
 
 def _seal(key: bytes, context: bytes, plain: bytes) -> bytes:

@@ -115,8 +115,8 @@ class Survivor(Coded):
         exactly("a signature", self.signature, SIGNATURE)
 
 
-@dataclass(frozen=True, slots=True)
-class Survivors(Coded, kind="survivors"):
+@dataclass(frozen=True)
+class Survivors(Coded, kind="survivors", kept=True):
     """Leg 3, down: U2, frozen, and every member's upload statement.
 
     Order and repeats are for the client's check (row 21), which names them.
@@ -139,8 +139,8 @@ class Agree(Coded, kind="agree"):
         exactly("a signature", self.signature, SIGNATURE)
 
 
-@dataclass(frozen=True, slots=True)
-class Quorum(Coded, kind="quorum"):
+@dataclass(frozen=True)
+class Quorum(Coded, kind="quorum", kept=True):
     """Leg 4, down: the agree signatures, and for whom which kind of share is asked.
 
     The lists decide nothing: a client derives the kinds from the set that it signed, and compares.

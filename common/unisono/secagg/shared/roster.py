@@ -64,8 +64,8 @@ class Attempt(Coded):
         return sha256(encode("ctx0", self.run, self.round, self.attempt, self.plan, self.manifest))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Coded, kind="advertise"):
+@dataclass(frozen=True)
+class Entry(Coded, kind="advertise", kept=True):
     """Leg 0: a client's keys for this attempt.
 
     Two pairs, because the vault of a dropped client opens: `c` and `ec` carry shares and are never opened,
@@ -104,7 +104,7 @@ class Entry(Coded, kind="advertise"):
 
 
 @dataclass(frozen=True)
-class Roster(Coded, kind="roster"):
+class Roster(Coded, kind="roster", kept=True):
     """Answer to leg 0: all entries, sorted by name, and the spec.
 
     A client's number is its place here, from 1; it is the client's Shamir x and its id in all that follows.
