@@ -98,7 +98,8 @@ def test_every_target_of_the_table_is_a_string_into_a_part() -> None:
         module, _, function = entry.target.partition(":")
         assert module.startswith("unisono."), entry
         assert function.isidentifier(), entry
-        assert entry.words.count(" ") == 0 or entry.words.split()[0] in table.GROUPS, entry
+        above = entry.words.rpartition(" ")[0]
+        assert not above or above in {*table.GROUPS, *(other.words for other in table.TABLE)}, entry
 
 
 @pytest.mark.parametrize("argv", [[], ["run"], ["model"], ["nosuch"], ["run", "strat"], ["version", "extra"]])
@@ -107,6 +108,20 @@ def test_a_wrong_command_line_is_a_usage_error(argv: list[str], capsys: pytest.C
     shown = capsys.readouterr()
     assert len(shown.err.splitlines()) <= 3
     assert "Usage" in shown.out or "--help" in shown.err
+
+
+def test_a_command_may_have_commands_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """`unisono client` runs, and `unisono client plans` is another command; both have their own help."""
+    assert main(["client", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--trainer" not in shown
+    assert all(word in shown for word in ("--task", "plans", "Take part in runs"))
+    assert main(["client", "plans", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("--json", "approve", "reject", "show"))
+    assert "--task" not in shown
+    assert main(["client", "plnas"]) == 2
+    assert "plnas" in capsys.readouterr().err
 
 
 def test_a_mistyped_command_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:

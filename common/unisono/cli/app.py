@@ -36,15 +36,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build() -> typer.Typer:
-    """Return the whole command line; imports nothing that the table names."""
-    root = _group(_HELP, _root)
+    """Return the whole command line; imports nothing that the table names.
+
+    A command with commands below it ("client", "client plans") is a group that does something by itself.
+    """
+    parents = {entry.words: entry for entry in TABLE if _is_parent(entry.words)}
     groups = {name: _group(text, _branch) for name, (text, _) in GROUPS.items()}
+    groups |= {
+        words: _group(entry.help, _placeholder, _lazy_group(entry)) for words, entry in parents.items()
+    }
+    groups[""] = _group(_HELP, _root)
     for entry in TABLE:
-        group, _, name = entry.words.rpartition(" ")
-        _add(groups[group] if group else root, name, entry, panel="" if group else entry.panel)
-    for name, (_, panel) in GROUPS.items():
-        root.add_typer(groups[name], name=name, rich_help_panel=panel)
-    return root
+        above, _, name = entry.words.rpartition(" ")
+        panel = "" if above else entry.panel
+        if entry.words in parents:
+            groups[above].add_typer(groups[entry.words], name=name, rich_help_panel=panel or None)
+        else:
+            _add(groups[above], name, entry, panel=panel)
+    for words, (_, panel) in GROUPS.items():
+        above, _, name = words.rpartition(" ")
+        groups[above].add_typer(groups[words], name=name, rich_help_panel=None if above else panel)
+    return groups[""]
+
+
+def _is_parent(words: str) -> bool:
+    return any(entry.words.startswith(f"{words} ") for entry in TABLE)
 
 
 def load(target: str) -> TyperCommand:
@@ -73,9 +89,9 @@ def version() -> None:
     print(f"unisono {distribution_version('unisono')}")
 
 
-def _group(text: str, callback: Callable[..., None]) -> typer.Typer:
+def _group(text: str, callback: Callable[..., None], kind: type[TyperGroup] | None = None) -> typer.Typer:
     group = typer.Typer(
-        cls=_InTableOrder,
+        cls=kind or _InTableOrder,
         help=text,
         invoke_without_command=True,
         context_settings=_SETTINGS,
@@ -112,6 +128,39 @@ def _lazy(target: str) -> type[TyperCommand]:
             return command.make_context(*args, **kwargs)
 
     return Lazy
+
+
+def _lazy_group(entry: Entry) -> type[TyperGroup]:
+    """Return a group class whose instances become the command that they stand for, beside their commands."""
+
+    class LazyGroup(_InTableOrder):
+        def make_context(self, *args: Any, **kwargs: Any) -> Any:
+            command = load(entry.target)
+            self.params, self.help = command.params, command.help
+            self.subcommand_metavar = "[COMMAND [ARGS]...]"
+            context = super().make_context(*args, **kwargs)
+
+            def alone(**values: object) -> object:
+                if context.invoked_subcommand is not None:
+                    _refuse_options(context, entry.words)
+                    return None
+                return command.callback(**values) if command.callback else None
+
+            self.callback = alone
+            return context
+
+    return LazyGroup
+
+
+def _refuse_options(context: Any, words: str) -> None:
+    """Refuse options of a command that are given to one below it, where nothing would read them."""
+    below = f"unisono {words} {context.invoked_subcommand}"
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if parameter.expose_value and source is not None and source.name == "COMMANDLINE":
+            context.fail(
+                f"{parameter.opts[0]} must stand behind the command: {below} {parameter.opts[0]} ..."
+            )
 
 
 def _command(function: Callable[..., object]) -> TyperCommand:

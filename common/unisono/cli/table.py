@@ -38,6 +38,7 @@ _RUNS, _MODELS, _MEMBERS = (
     "unisono.client.admin.model_commands",
     "unisono.client.admin.member_commands",
 )
+_APPROVALS = "unisono.client.admin.approval_commands"
 _PLANS, _TASKS = "unisono.client.admin.plan_commands", "unisono.client.admin.task_commands"
 
 TABLE: tuple[Entry, ...] = (
@@ -54,6 +55,10 @@ TABLE: tuple[Entry, ...] = (
     Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
     Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
     Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),
+    Entry("client plans", "List the plans that were asked here.", f"{_APPROVALS}:plans", SITE),
+    Entry("client plans show", "Show a plan in words, with digests to compare.", f"{_APPROVALS}:show", SITE),
+    Entry("client plans approve", "Let this site take part in a plan.", f"{_APPROVALS}:approve", SITE),
+    Entry("client plans reject", "Keep this site out of a plan.", f"{_APPROVALS}:reject", SITE),
     Entry("task check", "Try everything a task does, once.", f"{_TASKS}:check", SITE),
     Entry("plan check", "Validate a plan and forecast its cost.", f"{_PLANS}:check", RUNS),
     Entry("run start", "Start a run of a plan.", f"{_RUNS}:start", RUNS),
