@@ -44,7 +44,7 @@ from unisono.wire.v1 import transfer_pb2 as tpb
 from unisono.wire.v1 import types_pb2 as types
 
 CLOCK, RUN = SystemClock(), "r-0001"
-PLAN = parse(b'task = "halves"\n[rounds]\ncount = 2\n')
+PLAN = parse(b'task = "halves"\n[rounds]\ncount = 2\n[protection]\nmode = "sealed"\n')
 TASK = """
 import numpy as np
 from unisono.client import Task
@@ -250,6 +250,7 @@ def site(coordinator: Coordinator, tmp_path: Path) -> Iterator[Site]:
     mine = TlsKey.generate()
     write_private(tmp_path / "ca.pem", authority.certificate_pem)
     write_private(tmp_path / "vault.key", bytes(32))
+    write_private(tmp_path / "signing.key", bytes(32))
     swap_pair(
         tmp_path,
         "tls",

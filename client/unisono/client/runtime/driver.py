@@ -6,6 +6,7 @@ yet.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -34,18 +35,25 @@ from unisono.client.session import (
     Leaving,
     Left,
     Lost,
+    Masked,
+    Masking,
     Pace,
     Polling,
     Preparing,
     Rejected,
     Renewing,
+    Replying,
+    Secure,
+    Sending,
     SendingModel,
     State,
     Takes,
+    Task,
     Trained,
     Training,
     Uploading,
     Work,
+    Wrapped,
     advance,
 )
 
@@ -57,6 +65,7 @@ from .knowledge import Knowledge
 from .link import Link, Outcome
 from .notices import Notice
 from .renewal import due, renew
+from .secure import Objected, Protection
 from .status import CoordinatorFault, HelloFirst
 from .trainer_process import Moved, TaskFailure
 from .training import Workbench
@@ -79,6 +88,7 @@ class Parts:
     vault: Vault
     cache: Cache
     knowledge: Knowledge
+    protection: Protection
     workbench: Workbench
     clock: Clock
     halt: Halt
@@ -126,6 +136,8 @@ class Driver:
             return Busy(error.retry_after, self._random.random())
         except TaskFailure as failure:
             return self._failed(state, failure)
+        except Objected as objected:
+            return Failed(objected.refusal_code, str(objected), objected.complaint)
         except PeerFault as error:
             self._show(notices.Refusal(error.code, str(error)))
             return Rejected(error.code, str(error))
@@ -144,15 +156,26 @@ class Driver:
                 return self._prepare(run)
             case Answering(answer=answer):
                 return self._answer(answer)
+            case SendingModel(run=run, model=model):
+                return self._send_model(run, model)
+            case Downloading() | Training() | Uploading() | Replying() | Masking() | Sending():
+                return self._work(state)
+        return self._wait_or_end(state)
+
+    def _work(self, state: Downloading | Training | Uploading | Replying | Masking | Sending) -> Event:
+        match state:
             case Downloading(work=work):
                 return self._download(work)
             case Training(work=work):
                 return self._train(work)
             case Uploading(work=work, update=update):
                 return self._upload(work, update)
-            case SendingModel(run=run, model=model):
-                return self._send_model(run, model)
-        return self._wait_or_end(state)
+            case Replying(work=work):
+                return self._reply(work)
+            case Masking(work=work):
+                return self._mask(work)
+            case Sending(work=work, masked=masked):
+                return self._send(work, masked)
 
     def _wait_or_end(self, state: Active | BackingOff) -> Event:
         match state:
@@ -203,9 +226,11 @@ class Driver:
         """Tidy up after a round or a run."""
         if outcome.state == "published":
             self._p.vault.round_over(outcome.run, outcome.round)
+            self._p.protection.round_over(outcome.run, outcome.round)
             self._show(notices.RoundOver(outcome.run, outcome.round, outcome.counted, outcome.survivors))
         else:
             self._p.vault.run_over(outcome.run)
+            self._p.protection.run_over(outcome.run)
             self._show(notices.RunOver(outcome.run, outcome.state, outcome.reason))
 
     def _answer(self, answer: Answer) -> Event:
@@ -215,11 +240,18 @@ class Driver:
                 self._show(notices.PlanAccepted(run, plan.task, plan.rounds.count, plan.protection.mode))
             case Declines():
                 self._decline(answer)
-            case Fails(forget=forget):
-                if forget is not None:
-                    self._p.vault.forget(forget)
-                self._p.link.failed(answer)
+            case Fails():
+                self._fail(answer)
         return Done()
+
+    def _fail(self, answer: Fails) -> None:
+        if answer.forget is not None:
+            self._p.vault.forget(answer.forget)
+        if answer.complaint:
+            self._p.link.said(answer.attempt, answer.complaint)
+        else:
+            self._p.link.failed(answer)
+        self._p.protection.told(answer.attempt)
 
     def _decline(self, answer: Declines) -> None:
         asked = self._considered
@@ -240,7 +272,7 @@ class Driver:
             self._p.workbench.prepare(run, agreed.plan, agreed.digest)
         return Done()
 
-    def _download(self, work: Work) -> Event:
+    def _download(self, work: Task) -> Event:
         began = self._p.clock.ticks()
         report = self._reporter(work.attempt, "downloading", "download")
         fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report)
@@ -248,16 +280,41 @@ class Driver:
         self._stepped(work, "download", work.model_bytes, began)
         return Done()
 
-    def _train(self, work: Work) -> Event:
+    def _train(self, work: Task) -> Event:
         began = self._p.clock.ticks()
         self._pace = Pace(began)
+        beats = count(1)
 
         def moved(step: Moved) -> None:
-            self._moved(work.attempt, step.stage, "training", step.done, step.total)
+            """Report it: each line means that something moved, even within one percent."""
+            self._show(notices.Moved(*_round(work), step.stage, step.done, step.total))
+            self._report(work.attempt, (step.stage, next(beats)), ("training", step.done, step.total))
 
-        update = self._p.workbench.train(work, self._recipient, moved)
+        update = None
+        if isinstance(work, Work):
+            update = self._p.workbench.train(work, self._recipient, moved)
+        elif vector := self._p.protection.wanted(work):
+            self._p.workbench.keep_vector(work, vector, moved)
         self._stepped(work, "training" if work.what == "train" else "evaluation", 0, began)
         return Trained(update)
+
+    def _reply(self, work: Secure) -> Event:
+        message = self._p.protection.reply(work)
+        if message:
+            self._p.link.said(work.attempt, message)
+        return Done()
+
+    def _mask(self, work: Secure) -> Event:
+        masked = self._p.protection.mask(work, self._reporter(work.attempt, "training", "masking"))
+        return Done() if masked is None else Wrapped(masked)
+
+    def _send(self, work: Secure, masked: Masked) -> Event:
+        began = self._p.clock.ticks()
+        parcel = Parcel("update", work.attempt, masked.sha256, masked.bytes)
+        reader = file_reader(self._p.vault.updates / masked.file)
+        send(self._p.link, parcel, reader, self._shower(work.attempt, "upload"))
+        self._stepped(work, "upload", masked.bytes, began)
+        return Done()
 
     def _upload(self, work: Work, update: session.Update) -> Event:
         began = self._p.clock.ticks()
@@ -292,7 +349,7 @@ class Driver:
 
     # progress
 
-    def _stepped(self, work: Work, what: notices.Step, size: int, began: float) -> None:
+    def _stepped(self, work: Task, what: notices.Step, size: int, began: float) -> None:
         seconds = self._p.clock.ticks() - began
         self._show(notices.Stepped(work.attempt.run, work.attempt.round, what, size, seconds))
 
@@ -305,18 +362,26 @@ class Driver:
         return lambda done, total: self._moved(attempt, what, stage, done, total)
 
     def _moved(self, attempt: Attempt, what: notices.Moving, stage: str, done: int, total: int) -> None:
-        """Show progress, and report it at most once a second.
+        """Show progress, and report it."""
+        self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
+        self._report(attempt, (what, done), (stage, done, total))
+
+    def _report(self, attempt: Attempt, mark: tuple[str, int], progress: tuple[str, int, int]) -> None:
+        """Report progress at most once a second, and only if `mark` is another one than the last time.
 
         Raises WrongPhase if the attempt is over.  A coordinator that is away does not stop the work.
         """
-        self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
         now = self._p.clock.ticks()
-        if not self._pace.due(what, done, now):
+        if not self._pace.due(*mark, now):
             return
-        self._pace = self._pace.told(what, done, now)
+        self._pace = self._pace.told(*mark, now)
         try:
-            self._p.link.progress(attempt, stage, done, total)
+            self._p.link.progress(attempt, *progress)
         except HelloFirst:
             self._hello()
         except (Unavailable, CoordinatorFault) as error:
             self._trouble = str(error)
+
+
+def _round(work: Task) -> tuple[RunId, int]:
+    return work.attempt.run, work.attempt.round

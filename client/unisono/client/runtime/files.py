@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unisono.base.errors import BadConfiguration
+from unisono.base.ids import Digest
+from unisono.crypto import Sha256
 
 
 def private_folder(path: Path) -> Path:
@@ -31,6 +33,18 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     part.replace(path)
     sync_folder(path.parent)
+
+
+def digest_of(path: Path) -> Digest | None:
+    """Return the SHA-256 of a file; None if it is not there."""
+    state = Sha256()
+    try:
+        with path.open("rb") as file:
+            while data := file.read(1 << 20):
+                state.update(data)
+    except FileNotFoundError:
+        return None
+    return state.hexdigest()
 
 
 def sync_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from .notices import CannotReach, ClocksDiffer, Moved, Notice, Refusal, WorkFailed
+from .notices import CannotReach, ClocksDiffer, Moved, Notice, Refusal, SatOut, WorkFailed
 
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -32,7 +32,7 @@ class Journal:
         match notice:
             case Moved():
                 say = self._log.debug
-            case CannotReach() | ClocksDiffer() | Refusal() | WorkFailed():
+            case CannotReach() | ClocksDiffer() | Refusal() | SatOut() | WorkFailed():
                 say = self._log.warning
             case _:
                 say = self._log.info

@@ -6,18 +6,20 @@ fewer bits.
 """
 
 import time
+from collections.abc import Callable
 
 from unisono import strategies
 from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration, BadMessage
 from unisono.client.config import Config
 from unisono.client.policy import Policy, judge
-from unisono.client.session import Consider, Idle, Instruction, Known, Objection, SendModel, Work
+from unisono.client.session import Consider, Idle, Instruction, Known, Objection, Secure, SendModel, Work
 from unisono.codec import Spec, head_names
-from unisono.plan import Plan, from_canonical
+from unisono.plan import Plan
 from unisono.plan.layout import lanes_of
 from unisono.tensors import Manifest
 
+from .agreements import manifest_of, plan_of, spec_of
 from .cache import Cache
 from .vault import Agreed, Vault
 
@@ -27,9 +29,11 @@ NOT_JOINED, BAD_PLAN, BAD_SPEC, NO_TASK = "not_joined", "bad_plan", "bad_spec", 
 class Knowledge:
     """Answers about instructions; changes nothing."""
 
-    def __init__(self, config: Config, policy: Policy, vault: Vault, cache: Cache, clock: Clock) -> None:
-        self._config, self._policy, self._vault, self._cache = config, policy, vault, cache
-        self._clock = clock
+    def __init__(
+        self, judgement: "Judgement", vault: Vault, cache: Cache, protection: Callable[[Secure], Known]
+    ) -> None:
+        self._judgement, self._vault, self._cache = judgement, vault, cache
+        self._protection = protection
 
     def of(self, instruction: Instruction, recipient: str) -> Known:
         """Return what is known; `recipient` is the key that updates are sealed to, hex."""
@@ -43,15 +47,17 @@ class Knowledge:
                 return Known(cached=self._cache.has(model))
             case Work():
                 return self._of_work(instruction, recipient)
+            case Secure():
+                return self._protection(instruction)
             case Idle():
                 return Known()
 
     def _of_plan(self, asked: Consider) -> Known:
         try:
-            plan = from_canonical(asked.plan)
+            plan = plan_of(asked.plan)
         except BadConfiguration as error:
             return Known(Objection(BAD_PLAN, str(error)))
-        objection = self._objection(plan, asked.cohort)
+        objection = self._judgement(plan, asked.cohort)
         if objection:
             return Known(objection)
         agreed = self._vault.run(asked.run)
@@ -77,15 +83,24 @@ class Knowledge:
         if agreed is None or agreed.digest != work.plan or agreed.manifest is None:
             return Objection(NOT_JOINED, "this site has not agreed to that plan")
         try:
-            plan, manifest = from_canonical(agreed.plan), Manifest.decode(agreed.manifest)
-            spec = Spec.decode(work.spec)
+            plan, manifest = plan_of(agreed.plan), manifest_of(agreed.manifest)
+            if plan.protection.mode != "sealed":
+                raise BadMessage(f'it is asked for sealed, the plan has protection "{plan.protection.mode}"')
+            spec = spec_of(work.spec)
             check_spec(spec, plan, manifest, work)
         except BadMessage as error:
             return Objection(BAD_SPEC, f"the round does not fit the plan: {error}")
-        return self._objection(plan, spec.clients)
+        return self._judgement(plan, spec.clients)
 
-    def _objection(self, plan: Plan, cohort: int) -> Objection | None:
-        """Return why this site keeps away from a plan; a cohort of 0 is not known yet."""
+
+class Judgement:
+    """Whether this site takes part in a plan at all: what it offers, its policy, the time of day."""
+
+    def __init__(self, config: Config, policy: Policy, clock: Clock) -> None:
+        self._config, self._policy, self._clock = config, policy, clock
+
+    def __call__(self, plan: Plan, cohort: int) -> Objection | None:
+        """Return why not; a cohort of 0 is not known yet."""
         if plan.task not in self._config.tasks:
             offered = ", ".join(sorted(self._config.tasks)) or "none"
             return Objection(NO_TASK, f'task "{plan.task}" is not offered here (offered: {offered})')

@@ -18,12 +18,15 @@ from unisono.client.session import (
     Fails,
     Idle,
     Instruction,
+    Secure,
     SendModel,
     What,
     Work,
+    leg_of,
 )
 from unisono.crypto import sha256_hex
 from unisono.identity import sealing_public
+from unisono.secagg.shared.roster import Pin
 from unisono.wire.chunks import Piece, download_of, upload_of
 from unisono.wire.v1 import (
     enrolment_pb2,
@@ -180,6 +183,10 @@ class Link:
             )
         )
 
+    def said(self, attempt: Attempt, message: bytes) -> None:
+        """Say one message of secure aggregation."""
+        self._submit(said=round_pb2.Said(attempt=_attempt(attempt), message=message))
+
     def progress(self, attempt: Attempt, stage: str, done: int, total: int) -> None:
         self._submit(
             PROGRESS_TIMEOUT,
@@ -279,16 +286,35 @@ def _instruction(reply: round_pb2.Instruction) -> Instruction:
             return SendModel(_run(reply.send_model.run), _digest(reply.send_model.model_sha256, "model"))
         case "work":
             return _work(reply.work)
+        case "secure":
+            return _secure(reply.secure)
     return Idle()
 
 
-def _work(work: round_pb2.Work) -> Work:
-    what = _KINDS.get(work.kind)
+def _what(kind: int) -> What:
+    what = _KINDS.get(kind)
     if what is None:
-        raise BadMessage(f"the coordinator asks for work of kind {work.kind}, which is not known here")
-    attempt = Attempt(_run(work.attempt.run), work.attempt.round, work.attempt.attempt)
+        raise BadMessage(f"the coordinator asks for work of kind {kind}, which is not known here")
+    return what
+
+
+def _named(attempt: types_pb2.Attempt) -> Attempt:
+    return Attempt(_run(attempt.run), attempt.round, attempt.attempt)
+
+
+def _secure(asked: round_pb2.Secure) -> Secure:
+    pins = tuple(Pin(ClientName(pin.name), _digest(pin.key_sha256, "pin")) for pin in asked.manifest)
+    return Secure(
+        _named(asked.attempt), _what(asked.kind), _digest(asked.plan_sha256, "plan"),
+        _digest(asked.model_sha256, "model"), asked.model_bytes, asked.idle_seconds,
+        pins, tuple(asked.certificates), asked.message, leg_of(asked.message),
+    )  # fmt: skip
+
+
+def _work(work: round_pb2.Work) -> Work:
     spec = work.spec
     return Work(
-        attempt, what, _digest(work.plan_sha256, "plan"), _digest(work.model_sha256, "model"),
-        work.model_bytes, spec, sha256_hex(spec), work.idle_seconds,
+        _named(work.attempt), _what(work.kind),
+        _digest(work.plan_sha256, "plan"), _digest(work.model_sha256, "model"), work.model_bytes,
+        spec, sha256_hex(spec), work.idle_seconds,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Moving = Literal["download", "upload", "evaluating", "training", "writing"]
+Moving = Literal["download", "upload", "evaluating", "training", "writing", "masking"]
 Step = Literal["download", "upload", "training", "evaluation"]
 
 
@@ -117,6 +117,28 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RosterPinned:
+    """A run's roster is held fast from now on.  `compared`: not only the coordinator wrote it."""
+
+    run: str
+    sites: int
+    digest: str
+    compared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SatOut:
+    """An attempt is refused, and with `stops_run` all of its run, until somebody here has looked."""
+
+    run: str
+    round: int
+    attempt: int
+    code: str
+    reason: str
+    stops_run: bool
+
+
 Notice = (
     Connected
     | CannotReach
@@ -130,4 +152,6 @@ Notice = (
     | RunOver
     | Renewed
     | Refusal
+    | RosterPinned
+    | SatOut
 )

@@ -18,8 +18,10 @@ from .notices import (
     PlanDeclined,
     Refusal,
     Renewed,
+    RosterPinned,
     RoundOver,
     RunOver,
+    SatOut,
     Stepped,
     WorkFailed,
 )
@@ -89,7 +91,7 @@ class Terminal:
             self._unbar()
             self._step, self._since = step, now
         if self._bars is None and now - self._since >= BAR_AFTER and notice.done < notice.total:
-            self._bars = _bars(self._out, bytes_=notice.what in {"download", "upload"})
+            self._bars = _bars(self._out, bytes_=notice.what in {"download", "upload", "masking"})
             self._bars.start()
             self._bar = self._bars.add_task(f"  round {notice.round:<4} {notice.what}", total=notice.total)
         if self._bars is not None and self._bar is not None:
@@ -145,6 +147,10 @@ def _counted(counted: bool, survivors: int) -> str:
 
 def _trouble(name: str, notice: Notice) -> str:
     match notice:
+        case RosterPinned():
+            return _roster(notice)
+        case SatOut():
+            return _sat_out(notice)
         case WorkFailed(round=number, text=text, detail=detail):
             words = f" ({detail})" if detail else ""
             return f"  round {number:<4} failed      {text}{words}\n  trainer.log has more"
@@ -157,6 +163,22 @@ def _trouble(name: str, notice: Notice) -> str:
         case Refusal(reason=reason):
             return f"{name:<12} the coordinator says: {reason}"
     return f"{name:<12} {type(notice).__name__}"
+
+
+def _roster(notice: RosterPinned) -> str:
+    who = f"  {notice.run:<10} roster of {notice.sites} sites {notice.digest}"
+    if notice.compared:
+        return who
+    advice = "compare it with the other sites, then put it into policy.toml as roster_digest"
+    return f"{who}\n  only the coordinator wrote it: {advice}"
+
+
+def _sat_out(notice: SatOut) -> str:
+    text = f"  round {notice.round:<4} not taken   {notice.reason}"
+    if not notice.stops_run:
+        return text
+    run = notice.run
+    return f"{text}\n  {run} is stopped here; when you have looked: unisono client runs resume {run}"
 
 
 def screen(name: str, clock: Clock, out: TextIO = sys.stdout) -> "Lines | Terminal":

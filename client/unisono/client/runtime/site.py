@@ -10,23 +10,30 @@ from random import SystemRandom
 from unisono import strategies
 from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration
+from unisono.base.ids import Digest
 from unisono.client.config import Config
 from unisono.client.policy import Policy
-from unisono.identity import peer_of
+from unisono.crypto import AtRest, SigningKey
+from unisono.identity import peer_of, spki_sha256
 
+from .attempts import Attempts
 from .cache import Cache
 from .channel import Credentials
 from .driver import Driver, Parts, Show
+from .examining import Examiner
 from .files import folder_lock
 from .halt import Halt
-from .knowledge import Knowledge
+from .inviting import Member
+from .knowledge import Judgement, Knowledge
 from .link import Capabilities, Link
+from .place import place_of
+from .secure import Disk, Protection
 from .trainer_process import TrainerProcess
 from .training import Workbench
 from .vault import Vault
 
 PROTOCOL = (1, 1)
-PROTECTIONS = ("sealed",)  # what this version can do; the policy may allow more
+PROTECTIONS = ("secagg", "sealed")  # what this version can do; the policy may allow more
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,11 @@ def opened(
             if identity is None:
                 raise not_joined(folder)
             cache = Cache(folder / "cache", key)
+            attempts = Attempts(vault, key, place_of(folder / "state.db"))
+            judgement = Judgement(config, policy, clock)
+            member = Member(identity.name, signing_key(folder), ca_of(folder), policy, judgement)
+            disk = Disk(vault, attempts, cache, Examiner(cache, key), AtRest(key))
+            protection = Protection(member, disk, world.show)
             trainer = TrainerProcess(folder / "trainer.log", config.trainer_idle_seconds, clock, halt)
             can = Capabilities(
                 tasks=tuple(sorted(config.tasks)),
@@ -65,7 +77,8 @@ def opened(
                 link=Link(partial(Credentials.read, folder, "tls"), config.coordinator, can, clock, halt),
                 vault=vault,
                 cache=cache,
-                knowledge=Knowledge(config, policy, vault, cache, clock),
+                knowledge=Knowledge(judgement, vault, cache, protection.known),
+                protection=protection,
                 workbench=Workbench(config, vault, cache, trainer, key, config.number or identity.number),
                 clock=clock,
                 halt=halt,
@@ -74,6 +87,19 @@ def opened(
             yield Driver(parts, world.show, SystemRandom())
         finally:
             vault.close()
+
+
+def signing_key(folder: Path) -> SigningKey:
+    """Return the site's identity."""
+    try:
+        return SigningKey.from_bytes((folder / "signing.key").read_bytes())
+    except FileNotFoundError:
+        raise not_joined(folder) from None
+
+
+def ca_of(folder: Path) -> Digest:
+    """Return the fingerprint of the federation's CA."""
+    return spki_sha256((folder / "ca.pem").read_bytes())
 
 
 def vault_key(folder: Path) -> bytes:

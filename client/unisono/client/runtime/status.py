@@ -24,6 +24,8 @@ from unisono.base.errors import (
     Unreachable,
     WrongPhase,
 )
+from unisono.secagg.client import refusals
+from unisono.secagg.server import faults
 
 CODE, RETRY_AFTER = "unisono-code", "unisono-retry-after"  # trailing metadata
 _RETRY_AFTER = 1.0  # seconds, where the coordinator names none
@@ -43,13 +45,23 @@ class Untrusted(Unreachable):
     """Somebody answered whose TLS certificate is not what our CA would have issued for this host."""
 
 
-_CLASSES: dict[str, type[Error]] = {
-    cls.code: cls
-    for cls in (
-        Refused, WrongPhase, HelloFirst, NotEnrolled, NotFound, BadConfiguration, BadCredentials,
-        PeerFault, BadMessage, BadUpdate, Corrupt, Unavailable, Unreachable, CoordinatorFault,
-    )
-}  # fmt: skip
+_FAULTS = (
+    faults.CohortTooSmall, faults.TooFewSurvivors, faults.NoQuorum, faults.TooFewShares, faults.SumMismatch,
+    faults.AttemptOpen,
+)  # fmt: skip
+
+
+def _family(base: type[Error]) -> list[type[Error]]:
+    """Return what secure aggregation adds to a family; `__subclasses__` lists them as they are written."""
+    return base.__subclasses__()
+
+
+_KNOWN: tuple[type[Error], ...] = (
+    *_family(refusals.Refusal), *_FAULTS, *_family(faults.Blamed),
+    Refused, WrongPhase, HelloFirst, NotEnrolled, NotFound, BadConfiguration, BadCredentials,
+    PeerFault, BadMessage, BadUpdate, Corrupt, Unavailable, Unreachable, CoordinatorFault,
+)  # fmt: skip
+_CLASSES = {cls.code: cls for cls in _KNOWN}  # of a code in both families: the coordinator's
 _STATUS: dict[grpc.StatusCode, type[Error]] = {
     grpc.StatusCode.PERMISSION_DENIED: NotEnrolled,
     grpc.StatusCode.UNAUTHENTICATED: BadCredentials,

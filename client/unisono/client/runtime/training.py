@@ -1,14 +1,16 @@
 """The site's half of the work: the trainer process, fed with plans and rounds; results go to the vault."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from unisono.base.errors import BadConfiguration, BadMessage
 from unisono.base.ids import ClientName, Digest, RunId, is_digest
 from unisono.client.config import Config
-from unisono.client.session import Update, Work
+from unisono.client.session import Secure, Task, Update, UpdateKey, Work
 from unisono.crypto import encode
-from unisono.plan import Plan, from_canonical
+from unisono.plan import Plan
 
+from .agreements import plan_of
 from .cache import Cache
 from .link import Link
 from .trainer_process import Described, Finished, Moved, Opened, TaskFailure, TrainerProcess
@@ -16,6 +18,26 @@ from .vault import Agreed, Vault
 
 KEPT_MODELS = 2  # of a run: the one being worked on, and the one before
 Progress = Callable[[Moved], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """What a vector of secure aggregation depends on, its layout, and what its file is bound to."""
+
+    key: UpdateKey
+    spec: bytes  # of the codec, canonical
+    context: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the trainer shall write."""
+
+    key: UpdateKey
+    spec: bytes
+    kind: str
+    form: dict[str, object]
+    recipient: str  # "" for this site
 
 
 class Workbench:
@@ -37,7 +59,7 @@ class Workbench:
 
     def prepare(self, run: RunId, plan_bytes: bytes, digest: Digest) -> None:
         """Make the model of the plan's seed; write down that this site takes part.  Raises TaskFailure."""
-        plan = from_canonical(plan_bytes)
+        plan = plan_of(plan_bytes)
         self._open(plan, plan_bytes, digest)
         out = self._cache.path(Digest("describe.part"))
         answer = self._trainer.ask({"do": "describe", "out": str(out)}, _unseen)
@@ -55,35 +77,44 @@ class Workbench:
         if agreed is None or agreed.manifest is None:
             raise BadMessage(f"this site has not prepared {run}")
         link.joined(run, agreed.manifest, agreed.model)
-        return from_canonical(agreed.plan)
+        return plan_of(agreed.plan)
 
     def train(self, work: Work, recipient: bytes, progress: Progress) -> Update:
-        """Do a round's work; return the finished update.  Raises TaskFailure."""
-        run, agreed = work.attempt.run, self._vault.run(work.attempt.run)
+        """Do a round's work; return the finished update, sealed to `recipient`.  Raises TaskFailure."""
+        key = work.key
+        context = encode("update", key.run, key.round, self._name, key.model, key.spec)
+        form: dict[str, object] = {"seal": {"public": recipient.hex(), "context": context.hex()}}
+        return self._work(work, Result(key, work.spec, "update", form, recipient.hex()), progress)
+
+    def keep_vector(self, work: Secure, vector: Vector, progress: Progress) -> Update:
+        """Do a round's work; keep the vector at rest until it is masked.  Raises TaskFailure."""
+        form: dict[str, object] = {"keep": {"context": vector.context.hex()}}
+        return self._work(work, Result(vector.key, vector.spec, "vector", form, ""), progress)
+
+    def _work(self, work: Task, result: "Result", progress: Progress) -> Update:
+        key, agreed = result.key, self._vault.run(work.attempt.run)
         if agreed is None:
-            raise BadMessage(f"this site has not joined {run}")
-        self._open(from_canonical(agreed.plan), agreed.plan, agreed.digest)
-        file = f"{run}-{work.attempt.round}-{work.model[:16]}-{work.spec_digest[:16]}.update"
-        context = encode("update", run, work.attempt.round, self._name, work.model, work.spec_digest)
-        request = {
+            raise BadMessage(f"this site has not joined {key.run}")
+        self._open(plan_of(agreed.plan), agreed.plan, agreed.digest)
+        file = f"{key.run}-{key.round}-{key.model[:16]}-{key.spec[:16]}.{result.kind}"
+        request: dict[str, object] = {
             "do": "work",
             "what": work.what,
-            "run": run,
-            "round": work.attempt.round,
+            "run": key.run,
+            "round": key.round,
             "attempt": work.attempt.attempt,
             "model": str(self._cache.path(work.model)),
             "model_sha256": work.model,
-            "spec": work.spec.decode(),
+            "spec": result.spec.decode(),
             "out": str(self._vault.updates / file),
-            "seal": {"public": recipient.hex(), "context": context.hex()},
             "state_in": None,
             "state_out": None,
-        }
+        } | result.form
         answer = self._trainer.ask(request, progress)
         if not isinstance(answer, Finished) or not is_digest(answer.sha256):
             raise TaskFailure("trainer_fault", "the training process broke its protocol")
-        update = Update(work.key, file, Digest(answer.sha256), answer.bytes)
-        self._vault.finish(update, recipient.hex())
+        update = Update(key, file, Digest(answer.sha256), answer.bytes)
+        self._vault.finish(update, result.recipient)
         return update
 
     def keep(self, run: RunId, model: Digest, size: int) -> None:

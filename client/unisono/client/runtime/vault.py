@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.session import Objection, Update, UpdateKey
-from unisono.crypto import Sha256
+from unisono.crypto import HEADER, sealed_length
 
 from . import ledger
-from .files import private_folder
+from .files import digest_of, private_folder
 
-VERSION = 1
+VERSION = 2  # 2: secure aggregation
 _SCHEMA = (
     """CREATE TABLE identity (
         one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, name TEXT NOT NULL,
@@ -42,6 +43,22 @@ _SCHEMA = (
     ) STRICT""",
     ledger.SCHEMA,
 )
+_SECURE = (
+    """CREATE TABLE place (
+        key TEXT PRIMARY KEY, value TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE secure_runs (
+        run TEXT PRIMARY KEY, pins TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        bounds TEXT NOT NULL, bounds_round INTEGER NOT NULL, stopped TEXT NOT NULL,
+        left_round INTEGER NOT NULL, ended INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE attempts (
+        run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        state BLOB, release BLOB, refused TEXT NOT NULL,
+        PRIMARY KEY (run, round, attempt)
+    ) STRICT""",
+)
+_ADDED = {1: _SCHEMA, 2: _SECURE}  # by version
 _KEY = "run = ? AND round = ? AND model = ? AND spec = ?"
 
 
@@ -88,24 +105,31 @@ class Vault:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found == VERSION:
             return
-        if found:
+        if found > VERSION:
             raise BadConfiguration(
                 f"{self.folder / 'state.db'} has schema {found}; this version of Unisono knows {VERSION}"
             )
-        with self._transaction() as db:
-            for statement in _SCHEMA:
-                db.execute(statement)
+        with self.transaction() as db:
+            for version in range(found + 1, VERSION + 1):
+                for statement in _ADDED[version]:
+                    db.execute(statement)
             db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _forget_torn(self) -> None:
-        """Drop the updates whose files a power failure tore: the trainer does not sync them."""
-        kept = self._db.execute("SELECT file, sha256 FROM updates WHERE state != 'over'").fetchall()
+        """Drop the updates whose files a power failure tore: the trainer does not sync them.
+
+        A vector's own tags are checked when it is read.
+        """
+        kept = self._db.execute(
+            "SELECT file, sha256 FROM updates WHERE state != 'over' AND recipient != ''"
+        ).fetchall()
         for file, sha256 in kept:
-            if _digest_of(self.updates / file) != sha256:
+            if digest_of(self.updates / file) != sha256:
                 self._drop("file = ?", (file,))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do all of it or nothing; on return it is on the disk."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -114,8 +138,13 @@ class Vault:
             raise
         self._db.execute("COMMIT")
 
-    def _note(self, kind: str, **detail: str | int) -> None:
+    def note(self, kind: str, **detail: str | int) -> None:
+        """Add a line to the audit log, in the transaction that is open."""
         ledger.append(self._db, self._clock.wall(), kind, detail)
+
+    def rows(self, query: str, values: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
+        """Return what a query of `attempts` finds."""
+        return self._db.execute(query, values).fetchall()
 
     def audit(self) -> tuple[ledger.Line, ...]:
         """Return this site's audit log, its chain checked.  Raises Corrupt."""
@@ -129,12 +158,12 @@ class Vault:
 
     def joined(self, identity: Identity, key: str) -> None:
         """Write down an enrolment; `key` is the fingerprint of the signing key."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO identity VALUES (1, ?, ?, ?)",
                 (identity.federation, identity.name, identity.number),
             )
-            self._note("joined", federation=identity.federation, name=identity.name, key=key)
+            self.note("joined", federation=identity.federation, name=identity.name, key=key)
 
     # what we agreed to
 
@@ -149,43 +178,46 @@ class Vault:
 
     def accept(self, agreed: Agreed) -> None:
         """Write down, before saying so, that this site takes part; again with what was then prepared."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             known = self.run(agreed.run)
             db.execute(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, NULL)",
                 (agreed.run, agreed.plan, agreed.digest, agreed.manifest, agreed.model),
             )
             if known is None or known.digest != agreed.digest:
-                self._note("accepted", run=agreed.run, plan=agreed.digest)
+                self.note("accepted", run=agreed.run, plan=agreed.digest)
 
     def decline(self, run: RunId, plan: bytes, digest: Digest, objection: Objection) -> None:
         """Write down that this site does not take part; the same again adds nothing."""
         text = f"{objection.code}: {objection.reason}"
-        with self._transaction() as db:
+        with self.transaction() as db:
             row = db.execute("SELECT plan_sha256, objection FROM runs WHERE run = ?", (run,)).fetchone()
             if row == (digest, text):
                 return
             db.execute(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, NULL, NULL, ?)", (run, plan, digest, text)
             )
-            self._note("declined", run=run, plan=digest, reason=text)
+            self.note("declined", run=run, plan=digest, reason=text)
 
     # what we made
 
     def update(self, key: UpdateKey, recipient: str) -> Update | None:
-        """Return the finished update, sealed to `recipient` (public key, hex), if its file is here, whole."""
+        """Return the finished update, sealed to `recipient` (public key, hex), if its file is here, whole.
+
+        With "" as recipient: the vector that is at rest here; then digest and size are of its plain words.
+        """
         row = self._db.execute(
             f"SELECT file, sha256, bytes FROM updates WHERE {_KEY} AND recipient = ? AND state != 'over'",  # noqa: S608
             (*_columns(key), recipient),
         ).fetchone()
         if row is None:
             return None
-        path = self.updates / row[0]
-        return Update(key, *row) if path.exists() and path.stat().st_size == row[2] else None
+        path, size = self.updates / row[0], row[2] if recipient else HEADER + sealed_length(row[2])
+        return Update(key, *row) if path.exists() and path.stat().st_size == size else None
 
     def finish(self, update: Update, recipient: str) -> None:
         """Write down that an update's file is whole."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished')",
                 (*_columns(update.key), recipient, update.file, update.sha256, update.bytes),
@@ -194,21 +226,21 @@ class Vault:
     def release(self, update: Update, protection: str) -> None:
         """Write down, before the first byte leaves, that this update leaves the site."""
         key = update.key
-        with self._transaction() as db:
+        with self.transaction() as db:
             changed = db.execute(
                 "UPDATE updates SET state = 'released' WHERE sha256 = ? AND state = 'finished'",
                 (update.sha256,),
             ).rowcount
             if changed:
-                self._note(
+                self.note(
                     "released", run=key.run, round=key.round, model=key.model, sha256=update.sha256,
                     bytes=update.bytes, protection=protection,
                 )  # fmt: skip
 
     def model_leaves(self, run: RunId, model: Digest, size: int) -> None:
         """Write down that the initial model, made from the plan's seed alone, leaves the site."""
-        with self._transaction():
-            self._note("model_sent", run=run, sha256=model, bytes=size, protection="tls")
+        with self.transaction():
+            self.note("model_sent", run=run, sha256=model, bytes=size, protection="tls")
 
     def forget(self, key: UpdateKey) -> None:
         """Drop an update that the coordinator found to be bad, so that it is made again."""
@@ -223,7 +255,7 @@ class Vault:
         self._drop("run = ?", (run,))
 
     def _drop(self, condition: str, values: tuple[str | int, ...]) -> None:
-        with self._transaction() as db:
+        with self.transaction() as db:
             rows = db.execute(
                 f"UPDATE updates SET state = 'over' WHERE {condition} AND state != 'over' RETURNING file",  # noqa: S608
                 values,
@@ -236,7 +268,7 @@ class Vault:
 
     def model_used(self, run: RunId, model: Digest, size: int) -> None:
         """Note the use of a cached model.  The order of uses decides what is dropped first."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO models "
                 "VALUES (?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM models))",
@@ -257,20 +289,9 @@ class Vault:
             else:
                 stay.append(digest)
                 total += size
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany("DELETE FROM models WHERE sha256 = ?", [(digest,) for digest in gone])
         return tuple(stay)
-
-
-def _digest_of(path: Path) -> Digest | None:
-    state = Sha256()
-    try:
-        with path.open("rb") as file:
-            while data := file.read(1 << 20):
-                state.update(data)
-    except FileNotFoundError:
-        return None
-    return state.hexdigest()
 
 
 def _columns(key: UpdateKey) -> tuple[str, int, str, str]:

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from .orders import Instruction, Known, Update
-
-NOTHING_KNOWN = Known()
+from .orders import NOTHING_KNOWN, Instruction, Known, Masked, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,28 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The update is finished and in the vault."""
+    """The update is finished and in the vault; under secure aggregation, where it is masked later: None."""
 
-    update: Update
+    update: Update | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """The masked vector is ready to be sent."""
+
+    masked: Masked
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The site could not do it: one of our fixed codes and texts."""
+    """The site could not do it, or refuses: a code and a text that may travel.
+
+    `complaint`: the message of `secagg/1` that says so in its place.
+    """
 
     code: str
     text: str
+    complaint: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +88,6 @@ class LeaveAsked:
     """The process shall end."""
 
 
-Event = Greeted | Instructed | Done | Trained | Failed | Refused | Rejected | Busy | Lost | LeaveAsked
+Event = (
+    Greeted | Instructed | Done | Trained | Wrapped | Failed | Refused | Rejected | Busy | Lost | LeaveAsked
+)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest, RunId
+from unisono.secagg.shared.encoding import kind_of
+from unisono.secagg.shared.roster import Pin
 
 What = Literal["train", "evaluate"]
 
@@ -58,7 +61,39 @@ class Work:
         return UpdateKey(self.attempt.run, self.attempt.round, self.model, self.spec_digest)
 
 
-Instruction = Idle | Consider | SendModel | Work
+Leg = Literal["invitation", "roster", "deal", "survivors", "quorum", "closing"]
+_LEGS: tuple[Leg, ...] = ("roster", "deal", "survivors", "quorum", "closing")
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """Take part in one attempt under secure aggregation: one leg of it, and all to do it after a restart."""
+
+    attempt: Attempt
+    what: What
+    plan: Digest
+    model: Digest
+    model_bytes: int
+    idle_seconds: float
+    manifest: tuple[Pin, ...]  # of the run: who may take part, and with which keys
+    certificates: tuple[bytes, ...]  # what closes earlier attempts
+    message: bytes  # of `secagg/1`, encoded; none: an invitation
+    leg: Leg = "invitation"
+
+
+def leg_of(message: bytes) -> Leg:
+    """Return what an instruction's message is.  Raises BadMessage for one that no client is sent."""
+    if not message:
+        return "invitation"
+    kind = kind_of(message)
+    for leg in _LEGS:
+        if leg == kind:
+            return leg
+    raise BadMessage(f'a message of the kind "{kind:.40}" is none that a client is sent')
+
+
+Task = Work | Secure
+Instruction = Idle | Consider | SendModel | Work | Secure
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +117,15 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Masked:
+    """A masked vector on this site's disk, as it travels."""
+
+    file: str  # its name in updates/
+    sha256: Digest
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Objection:
     """Why this site does not do what it was asked: a stable code and a sentence."""
 
@@ -97,3 +141,8 @@ class Known:
     prepared: bool = False  # the answer to Consider is in the vault, with the model it announces
     finished: Update | None = None
     cached: bool = False  # the model is in the cache, whole
+    stored: bool = False  # the vector of a secure attempt is in the vault
+    over: bool = False  # this site sits the attempt out, and has said so
+
+
+NOTHING_KNOWN = Known()

@@ -4,6 +4,14 @@
                         -> SendingModel ----------> Polling
                         -> Downloading -> Training -> Uploading -> Polling
                         -> Renewing -> Greeting
+
+    and for each leg of secure aggregation (`legs`), leaving out what is done:
+
+                Polling -> Replying -> Downloading -> Polling                              invitation
+                        -> Downloading -> Replying -> Training -> Polling                  roster
+                        -> Downloading -> Training -> Masking -> Sending -> Replying ->    deal
+                        -> Replying -> Polling                               survivors, quorum, closing
+
     any -> BackingOff -> Greeting (or the same again, if the coordinator is only busy)
     any -> Leaving -> Left
 
@@ -15,7 +23,7 @@ from dataclasses import dataclass
 
 from unisono.base.ids import Digest, RunId
 
-from .orders import Attempt, Instruction, Known, Update, UpdateKey, Work
+from .orders import NOTHING_KNOWN, Attempt, Instruction, Known, Masked, Secure, Task, Update, UpdateKey, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,13 @@ class Declines:
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """The answer to Work that cannot be done.  `forget`: an update that the coordinator found to be bad."""
+    """The answer to work that cannot be done.  `forget`: an update that the coordinator found to be bad."""
 
     attempt: Attempt
     code: str
     text: str
     forget: UpdateKey | None = None
+    complaint: bytes = b""  # said instead, under secure aggregation
 
 
 Answer = Takes | Declines | Fails
@@ -95,7 +104,8 @@ class Downloading:
     """Fetching the model of a round."""
 
     cursor: int
-    work: Work
+    work: Task
+    known: Known = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,8 @@ class Training:
     """Evaluating and training in the child process."""
 
     cursor: int
-    work: Work
+    work: Task
+    known: Known = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,34 @@ class Uploading:
     cursor: int
     work: Work
     update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Replying:
+    """Going one step on in the protocol of secure aggregation, and saying what follows."""
+
+    cursor: int
+    work: Secure
+    known: Known = NOTHING_KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """Putting the masks onto the stored vector."""
+
+    cursor: int
+    work: Secure
+    known: Known = NOTHING_KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Sending the masked vector."""
+
+    cursor: int
+    work: Secure
+    masked: Masked
+    known: Known = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +185,9 @@ Active = (
     | Downloading
     | Training
     | Uploading
+    | Replying
+    | Masking
+    | Sending
     | SendingModel
     | Leaving
 )

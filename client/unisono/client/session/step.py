@@ -2,6 +2,7 @@
 
 from unisono.base.errors import Fault
 
+from . import legs
 from .backoff import LONGEST, delay
 from .events import (
     Busy,
@@ -16,7 +17,7 @@ from .events import (
     Rejected,
     Trained,
 )
-from .orders import Consider, Idle, Known, SendModel, Work
+from .orders import Consider, Idle, Known, Secure, SendModel, Update, Work
 from .states import (
     Active,
     Answering,
@@ -27,9 +28,12 @@ from .states import (
     Greeting,
     Leaving,
     Left,
+    Masking,
     Polling,
     Preparing,
     Renewing,
+    Replying,
+    Sending,
     SendingModel,
     State,
     Takes,
@@ -65,7 +69,7 @@ def _active(state: Active, event: Event, now: float, longest: float) -> State:
             return _refused(state, code, reason, now)
         case _, Rejected(code=code, reason=reason):
             return _rejected(state, code, reason, now)
-    return _onward(state, event)
+    return legs.onward(state, event) or _onward(state, event)
 
 
 def _onward(state: Active, event: Event) -> State:
@@ -83,7 +87,9 @@ def _onward(state: Active, event: Event) -> State:
             return Answering(cursor, Declines(run, code, text))
         case Downloading(cursor=cursor, work=work), Done():
             return Training(cursor, work)
-        case Training(cursor=cursor, work=work), Trained(update=update) if update.key == work.key:
+        case Training(cursor=cursor, work=Work() as work), Trained(update=Update() as update) if (
+            update.key == work.key
+        ):
             return Uploading(cursor, work, update)
         case Training(cursor=cursor, work=work), Failed(code=code, text=text):
             return Answering(cursor, Fails(work.attempt, code, text))
@@ -117,6 +123,8 @@ def _follow(cursor: int, instruction: object, known: Known, *, renewed: bool = F
             if known.finished:
                 return Uploading(cursor, instruction, known.finished)
             return Training(cursor, instruction) if known.cached else Downloading(cursor, instruction)
+        case Secure():
+            return legs.begin(cursor, instruction, known)
     raise Fault(f"no instruction: {type(instruction).__name__}")
 
 
@@ -158,8 +166,8 @@ def _rejected(state: Active, code: str, reason: str, now: float) -> State:
     match state:
         case Uploading(cursor=cursor, work=work, update=update):
             return Answering(cursor, Fails(work.attempt, code, reason, forget=update.key))
-        case Downloading(cursor=cursor, work=work) | Training(cursor=cursor, work=work):
-            return Answering(cursor, Fails(work.attempt, code, reason))
+        case Downloading() | Training() | Replying() | Masking() | Sending():
+            return Answering(state.cursor, Fails(state.work.attempt, code, reason))
         case SendingModel(cursor=cursor, run=run) | Preparing(cursor=cursor, run=run):
             return Answering(cursor, Declines(run, code, reason))
     return _refused(state, code, reason, now)
