@@ -70,6 +70,7 @@ class Caller:
     certificate: bytes
     name: str = ""
     sealing: bytes = b""
+    signing: SigningKey | None = None
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     @property
@@ -200,7 +201,9 @@ class Federation:
             enrolment.EnrolRequest(tls_csr=request(key), signing_csr=request(signing), software="test")
         )
         assert done.name == name
-        return self.caller(key, done.tls_certificate, name)
+        caller = self.caller(key, done.tls_certificate, name)
+        caller.signing = signing
+        return caller
 
     async def start(self, plan: Plan = PLAN) -> str:
         reply = await self.operator().operate.StartRun(admin.StartRunRequest(plan=plans.canonical(plan)))

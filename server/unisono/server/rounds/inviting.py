@@ -51,7 +51,7 @@ def invite(
         only = check_retry(run.aside.earlier, here)
     except AttemptOpen:
         return Step(run)
-    chosen = _filled(run, only, here) if only else kept_apart(cohort, run.apart)
+    chosen = _filled(run, only, here) if only else kept_apart(_sound(plan, run, cohort), run.apart)
     terms = terms_of(plan, len(chosen), len(run.roster))
     if len(chosen) < max(FEWEST, terms.minimum) or terms.problem():
         return Step(run)
@@ -67,9 +67,15 @@ def invite(
 def _filled(run: Run, only: Sequence[ClientName], here: Sequence[ClientName]) -> tuple[ClientName, ...]:
     """Return the survivors of an open attempt, and others up to its number of clients; () if too few are."""
     clients = next(found.clients for found in run.aside.earlier if found.survivors == tuple(only))
-    others = [client for client in here if client not in only]
+    others = sorted((c for c in here if c not in only), key=lambda client: (client in run.faulty, client))
     found = tuple(sorted((*only, *others[: clients - len(only)])))
     return found if len(found) == clients else ()
+
+
+def _sound(plan: Plan, run: Run, cohort: Sequence[ClientName]) -> Sequence[ClientName]:
+    """Return the cohort without those who made a sum impossible to open, if that leaves enough."""
+    sound = [client for client in cohort if client not in run.faulty]
+    return sound if len(sound) >= fewest(plan, len(sound), len(run.roster)) else cohort
 
 
 def kept_apart(

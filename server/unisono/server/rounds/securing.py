@@ -137,6 +137,8 @@ class Work:
                 more = len(self._stage.book.answers) + 1
                 self._phase = replace(self._phase, leg="revealing", needed=more)
                 return self._go_on()
+            case NotOpened(blamed=blamed) if blamed:
+                self._run = replace(self._run, faulty=self._run.faulty | {blamed})
         return self._give_up(event.reason)
 
     # what follows

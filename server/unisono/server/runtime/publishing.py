@@ -69,9 +69,11 @@ class Publisher:
     async def _aggregate(self, lineage: Lineage, effect: Aggregate) -> Event:
         try:
             return await self._aggregated(lineage, effect)
-        except (BadShares, BadVault, TooFewShares) as error:
-            log.warning("not_opened", run=lineage.id, round=effect.round, error=str(error))
+        except TooFewShares as error:
             return NotOpened(effect.round, effect.attempt, str(error))
+        except (BadShares, BadVault) as error:
+            log.warning("not_opened", run=lineage.id, round=effect.round, error=str(error))
+            return NotOpened(effect.round, effect.attempt, str(error), error.client)
         except PeerFault as error:
             log.warning("not_aggregated", run=lineage.id, round=effect.round, error=str(error))
             await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
