@@ -386,15 +386,28 @@ def test_a_sum_that_fails_after_it_was_opened_is_asked_for_again_and_no_other() 
     assert not any(site.refused for site in world.sites.values())
 
 
-def test_before_any_upload_an_attempt_is_just_forgotten() -> None:
+def test_before_anybody_could_upload_an_attempt_is_just_forgotten() -> None:
     world = World(plan_of(4), 4)
-    world.reach("uploading", names(4))
+    world.reach("sharing", names(4))
     for name in names(4)[2:]:
         world.feed(TaskFailed(name, 1, 1, "task_error", "it raised"))
     assert isinstance(world.run.stage, InRound)
     assert world.run.stage.attempt == 2
     world.settle()
     assert next(world.published()).survivors == names(4)
+
+
+def test_an_upload_whose_statement_was_lost_binds_its_signer_so_the_attempt_is_closed() -> None:
+    world = World(plan_of(4), 4)
+    world.reach("uploading", names(4))
+    signer, *_ = names(4)
+    world.poll(signer, heard=False)
+    for name in names(4)[2:]:
+        world.feed(TaskFailed(name, 1, 1, "task_error", "it raised"))
+    assert world.phase.leg == "closing"
+    world.settle()
+    assert next(world.published()).survivors == names(4)
+    assert not any(site.refused for site in world.sites.values())
 
 
 def test_false_answers_are_outvoted_by_waiting_for_more() -> None:

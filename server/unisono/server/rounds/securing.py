@@ -211,13 +211,14 @@ class Work:
         return replace(self._step("opening"), effects=(order,))
 
     def _give_up(self, reason: str) -> Step:
-        """Fail the attempt; after an upload only once enough clients have signed that it stays closed.
+        """Fail the attempt; once U1 is frozen only when enough clients have signed that it stays closed.
 
-        A certified set needs no closing: its sum may be asked for again, and no other.
+        From then on an upload may be signed, though its statement was lost on the way.  A certified set needs
+        no closing: its sum may be asked for again, and no other.
         """
         book, phase = self._stage.book, self._phase
         last = self._round.attempt >= self._plan.rounds.attempts
-        if last or not book.uploads or book.certified or isinstance(self._stage, Closing):
+        if last or not book.u1 or book.certified or isinstance(self._stage, Closing):
             return self._failed(reason)
         self._take(self._stage.close())
         self._phase = replace(phase, deadline=None, reason=reason)
