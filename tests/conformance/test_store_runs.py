@@ -23,7 +23,7 @@ from unisono.server.rounds import (
     Uploaded,
     begin,
 )
-from unisono.server.store import Change, Store
+from unisono.server.store import LATEST, Change, Store, Window
 from unisono.tensors import Entry, Manifest
 
 A, B, C = ClientName("a"), ClientName("b"), ClientName("c")
@@ -118,6 +118,28 @@ def test_show_is_the_document_of_the_design(store: Store) -> None:
     expected = {"id": run, "reason": "", "protection": "sealed", "privacy": {}, "model_sha256": digest("d")}
     assert {key: shown[key] for key in expected} == expected
     assert shown["plan_sha256"] == plans.digest(PLAN)
+
+
+def test_a_long_run_is_shown_in_parts(store: Store) -> None:
+    run, machine = start(store)
+    facts = tuple(published(number, digest("d")) for number in range(1, 41))
+    store.save(run, Change(replace(machine, round=40, model=digest("d")), 2.0, 2.0, facts=facts))
+
+    def shown(window: Window) -> list[object]:
+        document = store.show(run, window)
+        assert (document["rounds_published"], document["rounds_seconds"]) == (40, 40 * 2.5)
+        assert isinstance(document["rounds"], list)
+        return [round_["round"] for round_ in document["rounds"] if isinstance(round_, dict)]
+
+    assert shown(LATEST) == list(range(1, 41))
+    few = shown(Window(most_bytes=3500))
+    assert few == list(range(41 - len(few), 41))
+    assert 5 < len(few) < 12
+    assert shown(Window(most_bytes=0)) == [40]  # never nothing
+    assert shown(Window(1, 0, 3500)) == list(range(1, 1 + len(few)))
+    assert shown(Window(10, 12)) == [10, 11, 12]
+    assert shown(Window(0, 12, 3500))[-1] == 12
+    assert shown(Window(41)) == []
 
 
 @pytest.mark.parametrize(

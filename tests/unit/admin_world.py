@@ -32,6 +32,7 @@ DAY = 86_400.0
 LINE = "uni1.secret.0123"
 CA = Authority.create("cardio", NOW - 100 * DAY)
 MODEL = tensors.write({"weight": np.arange(400_000, dtype=np.float32)})
+PAGE = 10  # rounds of a long run that one answer holds
 PLAN = 'task = "readmission"\n[rounds]\ncount = 3\n'
 
 
@@ -59,6 +60,8 @@ class State:
     cut: int = 0  # break a download after so many chunks, once
     offsets: list[int] = field(default_factory=list)
     peers: list[str] = field(default_factory=list)
+    long: int = 0  # rounds of a run that is sent in pages
+    pages: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self, state: str = "") -> dict[str, object]:
         status = {"stage": "in_round", "phase": "collecting", "round": 2, "rounds": 3, "sentence": "waits"}
@@ -67,6 +70,7 @@ class State:
             "reason": self.reason, "plan_sha256": "ab" * 32,
             "rounds": [round_of(1), round_of(2)], "model_sha256": sha256_hex(MODEL), "task": "readmission",
             "started": NOW, "status": status,
+            **({"rounds_published": self.long, "rounds_seconds": 0.25 * self.long} if self.long else {}),
         }  # fmt: skip
 
 
@@ -101,7 +105,13 @@ class Admin(AdminServiceServicer):
             )
         if request.run not in ("", "r-0007"):
             refuse(context, grpc.StatusCode.NOT_FOUND, "not_found", f"there is no run {request.run}")
-        return document(self.state.run())
+        asked = request.first_round, request.last_round
+        if not self.state.long or asked == (0, 0):
+            return document(self.state.run())
+        self.state.pages.append(asked)
+        last = min(request.last_round or self.state.long, self.state.long)
+        rounds = [round_of(n) for n in range(asked[0], last + 1)][:PAGE]
+        return document({**self.state.run(), "rounds": rounds})
 
     def WatchRun(
         self, request: admin_pb2.RunRequest, context: grpc.ServicerContext

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from admin_world import MODEL, PLAN, Desk, credentials, plan_file
+from admin_world import MODEL, PLAN, Desk, credentials, plan_file, round_of
 
 from unisono.cli import main
 from unisono.crypto import sha256_hex
@@ -58,6 +58,41 @@ def test_runs_are_listed_shown_and_stopped(desk: Desk) -> None:
     code, out, _ = desk.run("run", "stop", "r-0007")
     assert (code, out.splitlines()[0]) == (0, "r-0007 stopped by someone in round 3")
     assert "--from r-0007" in out
+
+
+def test_a_long_run_is_fetched_page_by_page(desk: Desk) -> None:
+    desk.state.long = 25
+    code, out, err = desk.run("run", "show")
+    assert (code, err) == (0, "23 earlier rounds are not shown: --all, or --rounds A:B\n")
+    assert "r-0007 finished: 25 rounds in 6.2 s" in out
+    assert not desk.state.pages
+    for argv, pages, shown in (
+        (["--all"], [(1, 0), (11, 0), (21, 0)], range(1, 26)),
+        (["--rounds", "5:18"], [(5, 18), (15, 18)], range(5, 19)),
+        (["--rounds", "24:"], [(24, 0)], range(24, 26)),
+        (["--rounds", ":3"], [(1, 3)], range(1, 4)),
+        (["--rounds", "90:"], [(90, 0)], range(0)),
+    ):
+        desk.state.pages.clear()
+        found = desk.json("run", "show", *argv)
+        assert desk.state.pages == pages
+        assert found["rounds"] == [round_of(number) for number in shown]
+        assert found["rounds_published"] == 25
+    code, out, err = desk.run("run", "show", "--all")
+    assert (code, err) == (0, "")
+    assert out.count("1 of 2") == 25
+
+
+def test_an_earlier_coordinator_sends_all_rounds_whatever_is_asked(desk: Desk) -> None:
+    assert desk.json("run", "show", "--all") == desk.state.run()
+    assert desk.json("run", "show", "--rounds", "2:2")["rounds"] == [round_of(2)]
+
+
+@pytest.mark.parametrize("argv", [["3"], ["a:b"], ["4:2"], ["-1:2"], ["1:2:3"], ["2:3", "--all"]])
+def test_a_range_of_rounds_that_is_none(desk: Desk, argv: list[str]) -> None:
+    code, out, err = desk.run("run", "show", "--rounds", *argv)
+    assert (code, out) == (3, "")
+    assert "--rounds" in err
 
 
 def test_a_failed_run_is_exit_code_one_with_its_reason(desk: Desk) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from federation_world import MODEL, PLAN, Play, refused, serving
+from federation_world import MODEL, NOW, PLAN, Play, refused, serving
 
 from unisono import plan as plans
-from unisono.base.ids import RunId
+from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import TlsKey, sha256
 from unisono.identity import peer_of, request
+from unisono.server.rounds import RoundPublished
+from unisono.server.store import Change
 from unisono.wire.v1 import admin_pb2 as admin
 from unisono.wire.v1 import enrolment_pb2 as enrolment
 from unisono.wire.v1 import round_pb2 as rounds
@@ -191,5 +193,38 @@ def test_operators_bring_a_model_and_renew(path: Path, play: Play) -> None:
             renewed = federation.caller(key, reply.tls_certificate)
             assert json.loads((await renewed.operate.Health(admin.ListRequest())).json)["status"] == "ok"
             assert peer_of(reply.tls_certificate).kind == "admin"
+
+    play(story())
+
+
+def test_a_run_of_any_length_fits_into_its_messages(path: Path, play: Play) -> None:
+    """3000 rounds of 100 clients: 9 MB as one document, where gRPC takes 4 MiB."""
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            operator, run = federation.operator(), RunId(await federation.start())
+            names = tuple(ClientName(f"hospital-{number:03}") for number in range(100))
+            stored = federation.hall.store.load(run)
+            facts = tuple(
+                RoundPublished(n, 1, names, names, 1.0, Digest("ab" * 32), ()) for n in range(1, 3001)
+            )
+            federation.hall.store.save(run, Change(stored.run, stored.now, NOW, facts=facts))
+            shown = await federation.show()
+            rounds_shown = shown["rounds"]
+            assert isinstance(rounds_shown, list)
+            assert shown["rounds_published"] == 3000
+            assert rounds_shown[-1]["round"] == 3000
+            assert len(rounds_shown) > 100
+            first, pages = 1, list[int]()
+            while first <= 3000:
+                page = json.loads(
+                    (await operator.operate.ShowRun(admin.RunRequest(run=run, first_round=first))).json
+                )["rounds"]
+                pages += [one["round"] for one in page]
+                first = pages[-1] + 1
+            assert pages == list(range(1, 3001))
+            watched = await anext(aiter(operator.operate.WatchRun(admin.RunRequest(run=run))))
+            assert len(watched.json) < 1 << 20
+            assert json.loads(watched.json)["rounds"][-1]["round"] == 3000
 
     play(story())

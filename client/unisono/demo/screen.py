@@ -62,11 +62,11 @@ class Lines:
         """Return the lines that `run` adds.  A model is measured in the round after it, or at the end."""
         lines = [HEAD] if self._shown < 0 else []
         self._shown = max(0, self._shown)
-        for one in run.rounds[self._shown :]:
+        for one in (r for r in run.rounds if r.round > self._shown):
             if not one.metrics and not run.ended:
                 break
             lines.append(round_line(one))
-            self._shown += 1
+            self._shown = one.round
         return lines
 
 

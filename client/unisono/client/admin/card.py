@@ -11,7 +11,7 @@ def card(file_name: str, model: Model, models: Models, run: Run | None) -> str:
 
     `run` adds its history; a client, which may not see it, gets the card without.
     """
-    state = f" of {len(run.rounds)} (run {run.state}), protection {run.protection}" if run else ""
+    state = f" of {run.published} (run {run.state}), protection {run.protection}" if run else ""
     facts = (
         ("run", models.run),
         ("task", models.task or "-"),

@@ -98,9 +98,10 @@ class AdminClient:
         """Stop a run now; a run that has ended stays as it is.  Return it."""
         return self._ask(self._admin.StopRun, admin_pb2.RunRequest(run=run), documents.Run)
 
-    def show_run(self, run: str) -> Answer[documents.Run]:
-        """Return a run with all its rounds; "" is the latest."""
-        return self._ask(self._admin.ShowRun, admin_pb2.RunRequest(run=run), documents.Run)
+    def show_run(self, run: str, first: int = 0, last: int = 0) -> Answer[documents.Run]:
+        """Return a run ("" is the latest) with rounds from `first` to `last`, or the last ones, as fit."""
+        request = admin_pb2.RunRequest(run=run, first_round=first, last_round=last)
+        return self._ask(self._admin.ShowRun, request, documents.Run)
 
     def watch_run(self, run: str) -> Iterator[Answer[documents.Run]]:
         """Yield a run now and whenever it changes, until it ends."""

@@ -89,11 +89,23 @@ class Run(Document):
     reason: str | None = None
     plan_sha256: str = ""
     protection: str = ""
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[Round, ...] = ()  # the last ones, as many as fit
+    rounds_published: int | None = None
+    rounds_seconds: float | None = None
     model_sha256: str | None = None
     task: str = ""
     status: Status | None = None
     events: tuple[Event, ...] = ()
+
+    @property
+    def published(self) -> int:
+        """How many rounds there are."""
+        return len(self.rounds) if self.rounds_published is None else self.rounds_published
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them took."""
+        return self.rounds_seconds or sum(r.seconds or 0.0 for r in self.rounds)
 
     @property
     def ended(self) -> bool:

@@ -59,7 +59,7 @@ def end_line(run: Run, now: float) -> str:
         fields["reason"] = run.reason
     if run.model_sha256:
         fields["model"] = run.model_sha256
-    return _line(run, now, len(run.rounds), fields)
+    return _line(run, now, run.published, fields)
 
 
 def _line(run: Run, wall: float, number: int, fields: dict[str, object]) -> str:

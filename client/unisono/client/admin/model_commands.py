@@ -55,6 +55,7 @@ def pull(
     """
     from .card import card
     from .connection import connect
+    from .paging import whole
     from .progress import bar
     from .transfers import receive
 
@@ -66,7 +67,7 @@ def pull(
         models = coordinator.list_models(run).value
         model = choose(models, number)
         operator = coordinator.role == "admin"  # runs are shown to operators only
-        shown = coordinator.show_run(models.run).value if operator else None
+        shown = whole(coordinator, models.run).value if operator else None
         with bar(f"pulling {output.name}", model.bytes) as moved:
             receive(coordinator, model.sha256, output, moved)
     beside = output.with_suffix(".md")

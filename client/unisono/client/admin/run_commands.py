@@ -85,23 +85,40 @@ def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
         print(columns(rows, ("run", "state", "task", "round", "started", "reason")))
 
 
-def show(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> None:
-    """Show a run round by round."""
+def show(
+    run: _Id = "",
+    rounds: Annotated[
+        str, typer.Option(metavar="A:B", help="Only these rounds; A: or :B leaves an end open.")
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every round of a long run, not only the last.")
+    ] = False,
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """Show a run round by round: of a long one the last rounds, unless others are asked for."""
     from .connection import connect
+    from .paging import span, whole
     from .view import closing, head
 
+    if every and rounds:
+        raise BadConfiguration(f"give --all or --rounds {rounds}, not both")
+    first, last = span(rounds) if rounds else (1, 0)
     with connect(directory) as coordinator:
-        answer = coordinator.show_run(run)
+        answer = whole(coordinator, run, first, last) if every or rounds else coordinator.show_run(run)
     if as_json:
         print_json(answer.raw)
         return
-    print(head(answer.value).plain.rstrip())
-    if answer.value.rounds:
-        print(rounds_table(answer.value))
-    if answer.value.ended:
-        print(closing(answer.value))
-    elif answer.value.status is not None:
-        print(f"  {answer.value.status.sentence or ''}".rstrip())
+    shown = answer.value
+    print(head(shown).plain.rstrip())
+    if shown.rounds:
+        print(rounds_table(shown))
+    if not rounds and len(shown.rounds) < shown.published:
+        note(f"{shown.published - len(shown.rounds)} earlier rounds are not shown: --all, or --rounds A:B")
+    if shown.ended and not rounds:
+        print(closing(shown))
+    elif shown.status is not None and not shown.ended:
+        print(f"  {shown.status.sentence or ''}".rstrip())
 
 
 def watch(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> int:

@@ -114,11 +114,10 @@ def _amount(client: ClientStatus) -> str:
 def closing(run: Run) -> str:
     """Say in plain lines how a run ended and what to do next."""
     best = measured(run.rounds[-1].metrics) if run.rounds else ""
-    total = sum(r.seconds or 0.0 for r in run.rounds)
     match run.state:
         case "finished":
             return (
-                f"{run.id} finished: {len(run.rounds)} rounds in {show_seconds(total)}   {best}\n"
+                f"{run.id} finished: {run.published} rounds in {show_seconds(run.seconds)}   {best}\n"
                 f"  next: unisono model pull {run.id} -o model.safetensors"
             )
         case _:

@@ -12,7 +12,7 @@ from unisono.base.ids import ClientName, Digest, RunId, is_name
 from unisono.identity import JoinToken
 from unisono.plan import Plan
 from unisono.server.rounds import StopAsked, begin
-from unisono.server.store import Client
+from unisono.server.store import LATEST, Client, Window
 
 from .acceptance import Acceptance
 from .coordinator import Coordinator
@@ -22,6 +22,7 @@ from .views import ended_status, status_of
 
 Document = Mapping[str, object]
 WATCH_PAUSE = 0.2  # seconds between two documents of a watched run
+WATCH_BYTES = 64 << 10  # of rounds in each of them: the last ones, again and again
 MAX_TTL = 30 * 86_400.0
 
 
@@ -59,10 +60,10 @@ class Operators:
                 await self._hall.runs[run].driver.handle(StopAsked(by))
         return await self.show(run)
 
-    async def show(self, run: RunId) -> Document:
+    async def show(self, run: RunId, window: Window = LATEST) -> Document:
         """Return `run show --json`, with the status of a run that is going on."""
         run = await self._known(run)
-        document = await self._hall.workers.database(self._hall.store.show, run)
+        document = await self._hall.workers.database(self._hall.store.show, run, window)
         return {**document, "status": self._status(run, document)}
 
     async def watch(self, run: RunId) -> AsyncIterator[Document]:
@@ -74,7 +75,7 @@ class Operators:
             active = run in self._hall.runs
             events = await self._hall.workers.database(self._hall.store.events, run, since)
             since = max((int(str(event["seq"])) for event in events), default=since)
-            yield {**await self.show(run), "events": events}
+            yield {**await self.show(run, Window(most_bytes=WATCH_BYTES)), "events": events}
             if not active:
                 return
             await self._hall.watchers.wait(ticket, 1.0)
@@ -166,7 +167,7 @@ class Operators:
         return run or await self._hall.workers.database(self._hall.store.latest)
 
     async def _last_model(self, run: RunId) -> Digest:
-        document = await self._hall.workers.database(self._hall.store.show, run)
+        document = await self._hall.workers.database(self._hall.store.show, run, Window(most_bytes=0))
         model = document["model_sha256"]
         if not isinstance(model, str) or not model:
             raise NotFound(f"run {run} has no model to go on from")

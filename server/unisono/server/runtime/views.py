@@ -74,14 +74,12 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
 
 def ended_status(document: Mapping[str, object]) -> Status:
     """Return the status of a run that is over, from its rows."""
-    rounds = document["rounds"]
-    done = rounds if isinstance(rounds, list) else []
     started, ended = document["started"], document["ended"]
     return Status(
         stage="ended",
         phase="",
         what="",
-        round=len(done),
+        round=int(str(document["rounds_published"])),
         rounds=int(str(document["round_count"])),
         attempt=0,
         sentence=str(document["reason"]),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.runtime.operators import Operators
+from unisono.server.store import Window
 from unisono.wire.v1 import admin_pb2 as pb
 from unisono.wire.v1 import admin_pb2_grpc
 
@@ -37,7 +38,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return await self._admins.unary(context, handle)
 
     async def ShowRun(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
-        return await self._ask(context, lambda: self._operators.show(_run(request.run)))
+        window = Window(request.first_round, request.last_round)
+        return await self._ask(context, lambda: self._operators.show(_run(request.run), window))
 
     async def WatchRun(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.Document]:  # noqa: N802
         async def handle(caller: Caller) -> AsyncIterator[pb.Document]:

@@ -15,7 +15,7 @@ from .enrolling import Certificate, Client, Enrolling, Token
 from .ledger import Ledger
 from .lock import FolderLock
 from .migrating import migrate
-from .views import Document
+from .views import LATEST, Document, Window
 
 
 def open_store(folder: Path, at_rest: AtRest | None = None) -> "Store":
@@ -125,10 +125,10 @@ class Store:
 
     # Documents for people and scripts
 
-    def show(self, run: RunId) -> Document:
+    def show(self, run: RunId, window: Window = LATEST) -> Document:
         """Return the document of `run show ID --json` (design section 8).  Raises NotFound."""
         with self._database.read() as connection:
-            return views.show(connection, run)
+            return views.show(connection, run, window)
 
     def runs(self) -> list[Document]:
         """Return a summary of each run, the newest first."""

@@ -1,6 +1,12 @@
-"""What people and scripts read: the documents of design section 8, as plain JSON values."""
+"""What people and scripts read: the documents of design section 8, as plain JSON values.
+
+They fit into one message (gRPC's are 4 MiB) however long a run gets: of rounds and events there is what fits
+into a share of it, and `rounds_published` says how many rounds there are.
+"""
 
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,24 +21,38 @@ from . import audit, schema
 
 Document = dict[str, JsonValue]
 _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
+_SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
+_ROUND = 300  # bytes of a round beside its lists
 
 
-def show(connection: sa.Connection, run: RunId) -> Document:
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rounds of a run: from `first` on (0: the last ones) up to `last` (0: the last), as fit."""
+
+    first: int = 0
+    last: int = 0
+    most_bytes: int = _SHARE
+
+
+LATEST = Window()
+
+
+def show(connection: sa.Connection, run: RunId, window: Window) -> Document:
     """Return the document of `run show ID --json`.  No protection hides who took part: clients are named."""
     row = _run(connection, run)
     plan = json.loads(row.plan)
-    rounds = connection.execute(
-        sa.select(_ROUNDS)
-        .where(_ROUNDS.c.run == run, _ROUNDS.c.published_wall.is_not(None))
-        .order_by(_ROUNDS.c.round)
-    )
+    published = (_ROUNDS.c.run == run, _ROUNDS.c.published_wall.is_not(None))
+    total = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_ROUNDS.c.seconds), 0.0))
+    count, seconds = connection.execute(total.where(*published)).one()
     return {
         "id": row.id,
         "state": row.state,
         "reason": row.reason,
         "plan_sha256": row.plan_sha256,
         "protection": plan["protection"]["mode"],
-        "rounds": [_round(round_) for round_ in rounds],
+        "rounds": _rounds(connection, published, window),
+        "rounds_published": count,
+        "rounds_seconds": seconds,
         "privacy": {},
         "model_sha256": row.model_sha256,
         "task": row.task,
@@ -41,6 +61,32 @@ def show(connection: sa.Connection, run: RunId) -> Document:
         "ended": row.ended_wall,
         "round_count": plan["rounds"]["count"],
     }
+
+
+def _rounds(
+    connection: sa.Connection, published: Iterable[sa.ColumnElement[bool]], window: Window
+) -> list[JsonValue]:
+    c = _ROUNDS.c
+    query = sa.select(_ROUNDS).where(*published)
+    if window.last:
+        query = query.where(c.round <= window.last)
+    if window.first:
+        rows = connection.execute(query.where(c.round >= window.first).order_by(c.round))
+        return [_round(row) for row in _fitting(rows, window.most_bytes)]
+    rows = connection.execute(query.order_by(c.round.desc()))
+    return [_round(row) for row in reversed(list(_fitting(rows, window.most_bytes)))]
+
+
+def _fitting(rows: sa.CursorResult[Any], most_bytes: int) -> Iterator[sa.Row[Any]]:
+    """Yield at least one row, and then as many as fit."""
+    left = most_bytes
+    with rows:
+        for row in rows:
+            size = _ROUND + len(row.cohort) + len(row.survivors) + len(row.metrics)
+            if size > left and left < most_bytes:
+                return
+            left -= size
+            yield row
 
 
 def runs(connection: sa.Connection) -> list[Document]:
@@ -86,12 +132,16 @@ def models(connection: sa.Connection, run: RunId) -> Document:
 
 
 def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> list[Document]:
-    """Return what happened to a run after line `since` of the audit log, at most the last `limit` things."""
-    return [
-        json.loads(line.entry.body)
-        | {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
-        for line in audit.latest(connection, limit, run, since)
-    ]
+    """Return what happened to a run after line `since` of the audit log: at most the last `limit` things."""
+    found: list[Document] = []
+    left = _SHARE // 2
+    for line in reversed(audit.latest(connection, limit, run, since)):
+        left -= len(line.entry.body) + 100
+        if left < 0 and found:
+            break
+        about = {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
+        found.append(json.loads(line.entry.body) | about)
+    return found[::-1]
 
 
 def sizes_of_task(connection: sa.Connection, task: str) -> Document:
