@@ -44,6 +44,7 @@ slow: $(VENV)/.dev ## The long suites
 
 bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
 	$(BIN)/python benchmarks/rounds.py --table
+	$(BIN)/python benchmarks/secagg.py
 
 # The generator's packages hold protobuf below 7, so they get an environment of their own.
 .venv-protos/.ready: pyproject.toml

@@ -43,8 +43,8 @@ class Pair(Coded):
             exactly("a secret of two clients", raw, 32)
 
 
-@dataclass(frozen=True, slots=True)
-class Held(Coded):
+@dataclass(frozen=True)
+class Held(Coded, kept=True):
     """Shares of both secrets of one member of U1.  One of the two may leave, never both."""
 
     owner: int

@@ -31,7 +31,7 @@ class Coded:
     __slots__ = ()
     kind: ClassVar[str] = ""
     limit: ClassVar[int] = MAX_MESSAGE
-    kept: ClassVar[bool] = False  # its bytes are kept: it is large, and in every state (needs a `__dict__`)
+    kept: ClassVar[bool] = False  # its bytes are kept: it is in many messages or states (needs a `__dict__`)
 
     def __init_subclass__(cls, kind: str = "", limit: int = 0, *, kept: bool = False) -> None:
         if kind:  # a dataclass with slots is made twice, the second time without arguments

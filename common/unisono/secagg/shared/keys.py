@@ -16,8 +16,8 @@ from unisono.crypto.shamir import PRIME, SHARE
 from .encoding import Coded
 
 
-@dataclass(frozen=True, slots=True)
-class MaskStream(Coded):
+@dataclass(frozen=True)
+class MaskStream(Coded, kept=True):
     """An AES-256-CTR keystream and what to do with its words: add them, or subtract them, mod 2^64."""
 
     key: bytes = field(repr=False)
