@@ -81,6 +81,8 @@ class Federation:
         def join(number: int) -> None:
             where = ["--token", str(token), "--dir", str(self.site(number))]
             self.command("join", f"localhost:{self.port}", *where)
+            policy = self.site(number) / "client" / "policy.toml"
+            policy.write_text(f'protections = ["{self.setting.protection}"]\n', encoding="utf-8")
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(join, range(1, self.setting.clients + 1)))

@@ -22,6 +22,7 @@ from typing import Any
 
 CLIENTS = ("anna", "bela", "cora")
 TASKS = Path(__file__).with_name("tasks.py")
+PROTECTIONS = ("secagg", "sealed")
 Document = dict[str, Any]
 
 
@@ -165,6 +166,12 @@ class Federation:
         with (self.operator / "coordinator" / "coordinator.toml").open("a") as file:
             file.writelines(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
+    def policy(self, name: str, protections: tuple[str, ...] = PROTECTIONS, **keys: object) -> None:
+        """Write a site's policy.toml, which allows both protections unless said otherwise."""
+        told = {"protections": list(protections), **keys}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items())
+        (self.site(name) / "client" / "policy.toml").write_text(text)
+
     # commands
 
     def cli(self, *words: str | Path, seconds: float = 60.0) -> Done:
@@ -196,7 +203,11 @@ class Federation:
             return list(pool.map(self.token, names))
 
     def join(self, name: str, token: Path) -> Done:
-        return self.cli("join", f"localhost:{self.port}", "--token", token, "--dir", self.site(name))
+        """Let a site in; its policy allows both protections."""
+        done = self.cli("join", f"localhost:{self.port}", "--token", token, "--dir", self.site(name))
+        if done.code == 0:
+            self.policy(name)
+        return done
 
     # processes
 
@@ -300,11 +311,13 @@ def found(root: Path) -> Federation:
 def plan(count: int = 3, size: int = 2, task: str = "arrays", **sections: Document) -> str:
     """Return a plan of `count` rounds for `size` clients; `sections` adds keys to its tables.
 
+    It is "sealed" unless `protection` says otherwise: two clients do for most tests, one for some.
     The section `parameters` is [task_parameters].
     """
     tables: dict[str, Document] = {
         "rounds": {"count": count, "idle_seconds": 20.0},
         "cohort": {"size": size, "wait_seconds": 20.0},
+        "protection": {"mode": "sealed"},
     }
     for name, keys in sections.items():
         tables[name] = tables.get(name, {}) | keys

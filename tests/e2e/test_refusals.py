@@ -44,7 +44,7 @@ def test_nobody_listens(federation: Federation) -> None:
 
 def test_a_plan_outside_a_site_s_policy(federation: Federation) -> None:
     federation.serve()
-    (federation.site("bela") / "client" / "policy.toml").write_text("min_cohort = 3\n")
+    federation.policy("bela", min_cohort=3)
     federation.clients("anna", "bela")
     done = federation.run(plan(cohort={"wait_seconds": 3.0})).ended()
     assert done["state"] == "failed"

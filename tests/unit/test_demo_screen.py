@@ -1,7 +1,7 @@
 """What a demo says: the pure half of it."""
 
 from unisono.client.admin.documents import Round, Run
-from unisono.demo.picture import HEAD, comparison, data_line, round_line
+from unisono.demo.picture import HEAD, comparison, data_line, protection_line, round_line
 from unisono.demo.screen import Lines
 from unisono.demo.stage import plan_text
 from unisono.plan import parse
@@ -51,6 +51,14 @@ def test_the_comparison_names_all_three_ways() -> None:
     assert "0.947  0.939" in text
     assert "together, data stayed   0.974" in text
     assert "pooled (not allowed)    0.965" in text
+
+
+def test_what_the_coordinator_can_read_is_said() -> None:
+    sums, single = (parse(plan_text(3, 1, mode).encode()) for mode in ("secagg", "sealed"))
+    assert "the coordinator learns only sums (opened by 2 of 3, never below 3; post" in protection_line(
+        sums, 3
+    )
+    assert "opens them one by one" in protection_line(single, 3)
 
 
 def test_the_plan_is_a_plan() -> None:

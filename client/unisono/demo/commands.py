@@ -13,6 +13,8 @@ from unisono.cli.options import Json
 from unisono.cli.output import note, print_json
 
 if TYPE_CHECKING:
+    from unisono.plan import Plan
+
     from .folder import Folder
     from .screen import Screen
     from .stage import Ended
@@ -43,11 +45,11 @@ def demo(
     from .stage import plan_text, summary
 
     text = plan_text(clients, rounds, protection)
-    parse(text.encode(), "the demo's plan")  # refused before there is a folder
+    plan = parse(text.encode(), "the demo's plan")  # refused before there is a folder
     folder = Folder.fresh(directory)
     folder.plan.write_text(text, encoding="utf-8")
     with interrupted_by(signal.SIGTERM, signal.SIGHUP), screen(as_json) as shown:
-        ended = play(folder, shown, clients, protection)
+        ended = play(folder, shown, clients, plan)
     if as_json:
         baselines = ended.baselines.model_dump(mode="json")
         print_json(ended.document | {"final": ended.final} | baselines | {"model": str(ended.model)})
@@ -56,14 +58,14 @@ def demo(
             print(line)
 
 
-def play(folder: "Folder", shown: "Screen", clients: int, protection: str) -> "Ended":
+def play(folder: "Folder", shown: "Screen", clients: int, plan: "Plan") -> "Ended":
     """Play it; show the log of the child that failed."""
     from .children import Children, Failed
     from .stage import Stage
 
     try:
         with Children(folder.logs) as children:
-            return Stage(folder, children, shown, clients).play(protection)
+            return Stage(folder, children, shown, clients).play(plan)
     except Failed as failed:
         note(failed.tail)
         raise

@@ -4,19 +4,26 @@ from collections.abc import Sequence
 
 from unisono.base.units import show_bytes, show_seconds
 from unisono.client.admin.documents import Round
+from unisono.plan import Plan
+from unisono.secagg.shared.laying import terms_of
 
 HEAD = f"  {'round':>5}   {'loss':<5}   {'accuracy':<8}   {'time':<7}   {'up':<7}   down"
 
-PROTECTIONS = {
-    "sealed": "sealed: updates are encrypted to the coordinator's certified key, which opens them one by one",
-    "secagg": "secagg: the coordinator learns only sums",
-    "he": "he: the coordinator adds numbers that it cannot read",
-}
+SEALED = "sealed: updates are encrypted to the coordinator's certified key, which opens them one by one"
 
 
 def labelled(label: str, text: str) -> str:
     """Write a line with its subject in front."""
     return f"  {label:<12} {text}".rstrip()
+
+
+def protection_line(plan: Plan, clients: int) -> str:
+    """Say what the coordinator can read."""
+    if plan.protection.mode == "sealed":
+        return labelled("protection", SEALED)
+    terms = terms_of(plan, clients, clients)
+    needed = f"opened by {terms.threshold} of {clients}, never below {terms.minimum}"
+    return labelled("protection", f"secagg: the coordinator learns only sums ({needed}; post-quantum keys)")
 
 
 def data_line(rows: Sequence[tuple[int, int]]) -> str:

@@ -19,10 +19,11 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 from unisono.base.errors import Fault
 from unisono.base.ids import ClientName
 from unisono.client.admin.documents import Run, read
+from unisono.plan import Plan
 
 from .children import Child, Children
 from .folder import Folder
-from .picture import PROTECTIONS, comparison, data_line, labelled
+from .picture import comparison, data_line, labelled, protection_line
 from .screen import Screen
 
 HOST = "localhost"
@@ -69,17 +70,17 @@ class Stage:
         self._names = [ClientName(f"hospital-{number}") for number in range(1, clients + 1)]
         self._living: list[Child] = []
 
-    def play(self, protection: str) -> Ended:
+    def play(self, plan: Plan) -> Ended:
         """Run it all.  Raises Fault for whatever fails; the caller ends the children."""
         baselines = self._children.module(
             "baselines", "unisono.demo.baselines", self._folder.plan, str(len(self._names))
         )
         lines = Follower(baselines, self._check)
         port = self._coordinator()
-        self._clients(port)
+        self._clients(port, plan.protection.mode)
         joined = f"{len(self._names)} client{'s' * (len(self._names) > 1)} joined with one-time tokens"
         self._screen.say(labelled("federation", f"coordinator on {HOST}:{port}, {joined}, mutual TLS"))
-        self._screen.say(labelled("protection", PROTECTIONS[protection]))
+        self._screen.say(protection_line(plan, len(self._names)))
         self._screen.doing("reading the data")
         self._screen.say(data_line(Rows.model_validate_json(lines.next()).rows) + "\n")
         run = self._run()
@@ -104,8 +105,11 @@ class Stage:
             time.sleep(0.05)
         return port
 
-    def _clients(self, port: int) -> None:
-        """Let every client in and start it.  One after the other: the n-th to join is number n."""
+    def _clients(self, port: int, mode: str) -> None:
+        """Let every client in and start it.  One after the other: the n-th to join is number n.
+
+        Each site's policy allows the demo's protection, which it has to where that is not the default.
+        """
         self._screen.doing("making one-time tokens")
         made = [
             self._children.command(
@@ -121,6 +125,7 @@ class Stage:
             site, token = self._folder.client(name), self._folder.token(name)
             self._command(f"join {name}", "join", f"{HOST}:{port}", "--token", token, "--dir", site)
             token.unlink()  # spent
+            (site / "client" / "policy.toml").write_text(f'protections = ["{mode}"]\n', encoding="utf-8")
             offer = f"{TASK_NAME}={TASK}"
             child = self._children.command(name, "client", "--dir", site, "--task", offer, "--device", "cpu")
             self._living.append(child)
