@@ -6,8 +6,9 @@
 
 What the protocol's seconds have in them is said in `attempt`.  `--mb` is the size of the vector that travels.
 Other programs make all of it slower: the protocol's CPU seconds (one thread: on an idle machine they are its
-seconds) stand beside, and masks are measured in turns with cipher and addition, so that their ratio stays.  Nothing here fails because it was slow; a wrong sum does.  What a round costs over the network
-is `rounds.py --protection secagg`.
+seconds) stand beside, and masks are measured in turns with cipher and addition, so that their ratio stays.
+Nothing here fails because it was slow; a wrong sum does.  What a round costs over the network is
+`rounds.py --protection secagg`.
 """
 
 import argparse
