@@ -112,12 +112,16 @@ class Driver:
         self._p.workbench.warm()
         try:
             while not isinstance(state, Left):
-                event = self._event_of(state)
-                state = advance(state, event, self._p.clock.ticks(), self._p.config.reconnect_seconds)
+                state = self.turn(state)
         finally:
             self._p.workbench.stop()
             self._p.link.close()
         return state
+
+    def turn(self, state: Active | BackingOff) -> State:
+        """Do a state's work and return the state that follows."""
+        event = self._event_of(state)
+        return advance(state, event, self._p.clock.ticks(), self._p.config.reconnect_seconds)
 
     def _event_of(self, state: Active | BackingOff) -> Event:
         """Do a state's work; every error becomes an event, except those that mean this process is broken."""
