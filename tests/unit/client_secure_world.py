@@ -184,7 +184,8 @@ class Hub:
             return None
         raw = b"" if message is None else message.encode()
         found = Secure(
-            Attempt(RUN, self.round, self.attempt), self.what, digest(self.plan), self.digest, len(self.model),
+            Attempt(RUN, self.round, self.attempt), self.what, digest(self.plan), self.digest,
+            len(self.model),
             60.0, self.pins, self.certificates, raw, leg_of(raw),
         )  # fmt: skip
         return self.change(name, found)
