@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from sqlalchemy.event import listen
 
 from unisono import plan as plans
 from unisono.base.errors import NotFound
@@ -118,6 +120,38 @@ def test_show_is_the_document_of_the_design(store: Store) -> None:
     expected = {"id": run, "reason": "", "protection": "sealed", "privacy": {}, "model_sha256": digest("d")}
     assert {key: shown[key] for key in expected} == expected
     assert shown["plan_sha256"] == plans.digest(PLAN)
+
+
+def test_a_round_begun_by_any_fact_or_traffic_is_one_row(store: Store) -> None:
+    run, machine = start(store)
+    save = partial(Change, machine, 1.0, 1.0)
+    store.save(run, save(traffic=((1, 5, 6),)))
+    store.save(run, save(traffic=((1, 1, 1), (2, 7, 7)), facts=(AttemptFailed(1, 1, "first"),)))
+    store.save(run, save(facts=(AttemptFailed(1, 2, "second"), AttemptFailed(3, 1, "only"))))
+    store.save(run, save(facts=(published(1, digest("a")), published(2, digest("b")))))
+    shown = store.show(run)["rounds"]
+    assert isinstance(shown, list)
+    assert [(r["round"], r["bytes_in"], r["bytes_out"]) for r in shown if isinstance(r, dict)] == [
+        (1, 6, 7),
+        (2, 7, 7),
+    ]
+
+
+def test_a_round_has_few_statements(store: Store) -> None:
+    """Each costs the coordinator's processor something, for every update of every client."""
+    run, machine = start(store)
+    told = list[str]()
+    listen(store._database._engine, "before_cursor_execute", lambda *call: told.append(call[2]))
+    uploads = tuple(Uploaded(client, 1, 1, digest("a"), 9) for client in (A, B))
+    store.save(run, Change(machine, 1.0, 1.0, events=uploads, traffic=((1, 9, 9),)))
+    told.clear()
+    store.save(run, Change(machine, 1.0, 1.0, events=uploads, traffic=((1, 9, 9),)))
+    assert len(told) <= 8, told
+    orders = tuple(Forget(1, number) for number in range(4))
+    told.clear()
+    numbers = store.save(run, Change(machine, 1.0, 1.0, effects=orders))
+    store.save(run, Change(machine, 1.0, 1.0, done=numbers))
+    assert len(told) <= 8, told
 
 
 def test_a_long_run_is_shown_in_parts(store: Store) -> None:

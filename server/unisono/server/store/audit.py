@@ -22,6 +22,8 @@ from .canonical import canonical
 
 START = Digest("0" * 64)  # stands before the first line
 _TABLE = schema.audit
+_LAST = sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
+_ADD = _TABLE.insert()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ Occurrence: TypeAlias = Event | Fact
 
 def append(connection: sa.Connection, wall: float, *entries: Entry) -> None:
     """Add lines, in the transaction that does what they tell of."""
-    last = connection.execute(
-        sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
-    ).first()
+    if not entries:
+        return
+    last = connection.execute(_LAST).first()
     seq, previous = (last.seq, Digest(last.hash)) if last is not None else (0, START)
     rows = []
     for entry in entries:
@@ -63,8 +65,7 @@ def append(connection: sa.Connection, wall: float, *entries: Entry) -> None:
             | {"kind": entry.kind, "subject": entry.subject, "run": entry.run, "body": entry.body}
         )
         previous = own
-    if rows:
-        connection.execute(_TABLE.insert(), rows)
+    connection.execute(_ADD, rows)
 
 
 def entry_of(run: str, occurrence: Occurrence) -> Entry | None:

@@ -1,6 +1,11 @@
-"""What events and facts become in tables that people read: rounds, models, updates."""
+"""What events and facts become in tables that people read: rounds, models, updates.
+
+Statements are built once: building one costs SQLAlchemy more time than SQLite needs to carry it out, and
+every update of every client comes by here.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,6 +26,33 @@ from unisono.server.rounds import (
 from . import schema
 from .canonical import canonical
 
+_ROUNDS, _MODELS, _UPDATES = schema.rounds, schema.models, schema.updates
+
+
+def _key(*columns: sa.Column[Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return a condition whose values are parameters named like the columns, with `_key` behind."""
+    return tuple(column == sa.bindparam(f"{column.name}_key") for column in columns)
+
+
+_R, _M, _U = _ROUNDS.c, _MODELS.c, _UPDATES.c
+_ROUND = _key(_R.run, _R.round)
+_CHANGE_ROUND = _ROUNDS.update().where(*_ROUND)  # the columns that parameters name
+_ADD_TRAFFIC = _CHANGE_ROUND.values(
+    bytes_in=_R.bytes_in + sa.bindparam("received"), bytes_out=_R.bytes_out + sa.bindparam("sent")
+)
+_MAKE_ROUND = _ROUNDS.insert()
+_FAILURES = sa.select(_R.failures).where(*_ROUND)
+_DROP_MODEL = _MODELS.delete().where(*_key(_M.run, _M.round, _M.vector))
+_MAKE_MODEL = _MODELS.insert()
+_UPDATE = (_U.run, _U.round, _U.attempt, _U.client)
+_NEW_UPDATE = (*_UPDATE, _U.sha256, _U.bytes, _U.received_wall)
+_MAKE_UPDATE = _UPDATES.insert().from_select(  # unless it is there: in words that every database understands
+    [column.name for column in _NEW_UPDATE],
+    sa.select(*(sa.bindparam(f"{c.name}_new", type_=c.type) for c in _NEW_UPDATE)).where(
+        ~sa.exists().where(*(column == sa.bindparam(f"{column.name}_new") for column in _UPDATE))
+    ),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -40,7 +72,7 @@ class Rows:
             case RoundPublished():
                 self._published(fact)
             case MetricsKnown(round_, metrics):
-                self._round(round_, metrics=canonical(dict(metrics)))
+                self._round(round_, _CHANGE_ROUND, metrics=canonical(dict(metrics)))
             case _:
                 pass
 
@@ -59,12 +91,12 @@ class Rows:
 
     def traffic(self, round_: int, received: int, sent: int) -> None:
         """Add to a round's bytes."""
-        c = schema.rounds.c
-        self._round(round_, bytes_in=c.bytes_in + received, bytes_out=c.bytes_out + sent)
+        self._round(round_, _ADD_TRAFFIC, received=received, sent=sent)
 
     def _published(self, fact: RoundPublished) -> None:
         self._round(
             fact.round,
+            _CHANGE_ROUND,
             attempts=fact.attempts,
             cohort=canonical(fact.cohort),
             survivors=canonical(fact.survivors),
@@ -76,37 +108,26 @@ class Rows:
 
     def _failed(self, round_: int, attempt: int, reason: str) -> None:
         """Append to the list in the database, which is the canonical JSON of [attempt, reason] pairs."""
-        self._round(round_)
-        table = schema.rounds
-        where = (table.c.run == self.run, table.c.round == round_)
-        old = self.connection.scalar(sa.select(table.c.failures).where(*where)) or "[]"
+        key = {"run_key": self.run, "round_key": round_}
+        old = self.connection.scalar(_FAILURES, key) or "[]"
         new = f"{old[:-1]}{',' if old != '[]' else ''}{canonical((attempt, reason))}]"
-        self.connection.execute(table.update().where(*where).values(failures=new))
+        self._round(round_, _CHANGE_ROUND, failures=new)
 
-    def _round(self, round_: int, **values: object) -> None:
-        """Update a round's row; make it if it is not there."""
-        table = schema.rounds
-        where = (table.c.run == self.run, table.c.round == round_)
-        if self.connection.scalar(sa.select(table.c.round).where(*where)) is None:
-            self.connection.execute(table.insert().values(run=self.run, round=round_))
-        if values:
-            self.connection.execute(table.update().where(*where).values(**values))
+    def _round(self, round_: int, change: sa.Update, **values: object) -> None:
+        """Update a round's row; make it first if it is not there."""
+        key = {"run_key": self.run, "round_key": round_}
+        if not self.connection.execute(change, key | values).rowcount:
+            self.connection.execute(_MAKE_ROUND, {"run": self.run, "round": round_})
+            self.connection.execute(change, key | values)
 
     def _model(self, round_: int, vector: str, digest: Digest) -> None:
-        table = schema.models
-        where = (table.c.run == self.run, table.c.round == round_, table.c.vector == vector)
-        self.connection.execute(table.delete().where(*where))
-        self.connection.execute(
-            table.insert().values(
-                run=self.run, round=round_, vector=vector, sha256=digest, created_wall=self.wall
-            )
-        )
+        key = {"run_key": self.run, "round_key": round_, "vector_key": vector}
+        self.connection.execute(_DROP_MODEL, key)
+        new = {"run": self.run, "round": round_, "vector": vector}
+        self.connection.execute(_MAKE_MODEL, new | {"sha256": digest, "created_wall": self.wall})
 
     def _update(self, event: Uploaded | Said) -> None:
         """Write an update's row.  A repeat after a lost reply finds it there."""
-        table = schema.updates
-        key = {"run": self.run, "round": event.round, "attempt": event.attempt, "client": event.client}
-        if self.connection.scalar(sa.select(table.c.sha256).filter_by(**key)) is None:
-            self.connection.execute(
-                table.insert().values(**key, sha256=event.digest, bytes=event.bytes, received_wall=self.wall)
-            )
+        new = (self.run, event.round, event.attempt, event.client, event.digest, event.bytes, self.wall)
+        names = (f"{column.name}_new" for column in _NEW_UPDATE)
+        self.connection.execute(_MAKE_UPDATE, dict(zip(names, new, strict=True)))

@@ -30,6 +30,17 @@ from .rows import Rows
 
 _RUNS, _EFFECTS = schema.runs, schema.effects
 
+# Built once: see `rows`.
+_NEXT_EFFECT = sa.select(_RUNS.c.next_effect).where(_RUNS.c.id == sa.bindparam("run_key"))
+_ORDER = _EFFECTS.insert()
+_STRIKE_OFF = _EFFECTS.delete().where(
+    _EFFECTS.c.run == sa.bindparam("run_key"), _EFFECTS.c.seq == sa.bindparam("seq_key")
+)
+_GO_ON = _RUNS.update().where(_RUNS.c.id == sa.bindparam("run_key"))
+_END = _GO_ON.values(  # the first such save, not one that strikes off what was left
+    ended_wall=sa.func.coalesce(_RUNS.c.ended_wall, sa.bindparam("wall"))
+)
+
 
 def create(
     connection: sa.Connection, ledger: Ledger, plan: bytes, sha256: Digest, by: str, change: Change
@@ -59,14 +70,15 @@ def create(
 
 def save(connection: sa.Connection, ledger: Ledger, run: RunId, change: Change) -> tuple[int, ...]:
     """Write all of a change; return the numbers of its new effects."""
-    first = connection.scalar(sa.select(_RUNS.c.next_effect).where(_RUNS.c.id == run))
+    first = connection.scalar(_NEXT_EFFECT, {"run_key": run})
     if first is None:
         raise NotFound(f"there is no run {run}")
     rows = Rows(connection, run, change.wall)
     _strike_off(connection, run, change.done)
     numbers = tuple(range(first, first + len(change.effects)))
-    for number, effect in zip(numbers, change.effects, strict=True):
-        connection.execute(_EFFECTS.insert().values(run=run, seq=number, body=encode_effect(effect)))
+    if numbers:
+        ordered = zip(numbers, change.effects, strict=True)
+        connection.execute(_ORDER, [{"run": run, "seq": n, "body": encode_effect(e)} for n, e in ordered])
     for event in change.events:
         rows.event(event)
     for fact in change.facts:
@@ -144,15 +156,16 @@ def _freed(run: RunId, upto: int, keep: Collection[Digest]) -> tuple[sa.ColumnEl
 
 def _strike_off(connection: sa.Connection, run: RunId, done: tuple[int, ...]) -> None:
     if done:
-        connection.execute(_EFFECTS.delete().where(_EFFECTS.c.run == run, _EFFECTS.c.seq.in_(done)))
+        connection.execute(_STRIKE_OFF, [{"run_key": run, "seq_key": number} for number in done])
 
 
 def _update(connection: sa.Connection, run: RunId, change: Change, next_effect: int) -> None:
     values = _state(change.run) | {"machine_now": change.now, "updated_wall": change.wall}
-    query = _RUNS.update().where(_RUNS.c.id == run)
-    if isinstance(change.run.stage, Ended):  # the first such save, not one that strikes off what was left
-        values["ended_wall"] = sa.func.coalesce(_RUNS.c.ended_wall, change.wall)
-    connection.execute(query.values(**values, next_effect=next_effect, updated_by="save"))
+    values |= {"run_key": run, "next_effect": next_effect, "updated_by": "save"}
+    if isinstance(change.run.stage, Ended):
+        connection.execute(_END, values | {"wall": change.wall})
+    else:
+        connection.execute(_GO_ON, values)
 
 
 def _state(run: Run) -> dict[str, object]:
