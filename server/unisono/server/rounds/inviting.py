@@ -7,6 +7,7 @@ A cohort may only be asked for a sum if nobody in it has an earlier one that cou
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from unisono.base.ids import ClientName, Digest
 from unisono.plan import Plan, digest
@@ -30,8 +31,13 @@ def fewest(plan: Plan, cohort: int, sites: int) -> int:
 
 def pins(run: Run) -> tuple[Pin, ...]:
     """Return the run's manifest: every site of its roster and the key that signs for it."""
-    keys = dict(run.identities)
-    return tuple(Pin(client, fingerprint(bytes.fromhex(keys[client]))) for client in run.roster)
+    return _pins(run.roster, run.identities)
+
+
+@lru_cache(maxsize=16)  # asked for with every instruction; the roster of a run is frozen
+def _pins(roster: tuple[ClientName, ...], identities: tuple[tuple[ClientName, str], ...]) -> tuple[Pin, ...]:
+    keys = dict(identities)
+    return tuple(Pin(client, fingerprint(bytes.fromhex(keys[client]))) for client in roster)
 
 
 def manifest(run: Run) -> Digest:
