@@ -1,9 +1,16 @@
 """The numbers, by brute force over all cohorts up to 40, on the code's own functions (reference 1.1)."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from secagg_world import entropy_of, identity, name_of
 
+from unisono.base.errors import Corrupt
+from unisono.crypto import combine, sha256, split
+from unisono.secagg.shared.certificates import AbandonCertificate, AgreeCertificate
+from unisono.secagg.shared.messages import Signatures
+from unisono.secagg.shared.statements import Statement, abandon, agree
 from unisono.secagg.shared.terms import Terms, closing, default_colluding, smallest, threshold
 
 PAIRS = [(n, c) for n in range(3, 41) for c in range(n - 1)]
@@ -54,6 +61,52 @@ def test_nothing_opens_after_an_abandon_certificate() -> None:
         for colluders_who_signed in range(min(c, closing(n, c)) + 1):
             honest = closing(n, c) - colluders_who_signed
             assert n - honest < threshold(n, c), (n, c)
+
+
+def signed(statement: Statement, numbers: range | tuple[int, ...]) -> Signatures:
+    return tuple((number, statement.sign(identity(name_of(number)))) for number in numbers)
+
+
+def public(number: int) -> bytes | None:
+    return identity(name_of(number)).public
+
+
+def check_certificates(n: int, c: int) -> None:
+    """With real signatures: 1 to c sign everything, the honest rest once, divided as badly as can be."""
+    terms, ctx, everybody = Terms.of(n, c), sha256(b"ctx"), tuple(range(1, n + 1))
+    tally = tuple((number, sha256(bytes([number]))) for number in everybody)
+    for first in {(n - c) // 2, terms.threshold - c, n - c}:
+        half = c + min(first, n - c)
+        held = []
+        for u2, by in (
+            (tally, range(1, half + 1)),
+            (tally[: n - 1], (*range(1, c + 1), *range(half + 1, n))),
+        ):
+            statement = agree(ctx, everybody, u2)
+            held.append(AgreeCertificate(ctx, everybody, u2, signed(statement, by)).holds(public, terms))
+        assert held.count(True) <= 1
+        assert held[0] == (half >= terms.threshold)
+    closers = tuple(range(1, terms.closing + 1))  # as many of its own as it can, so the fewest honest ones
+    certificate = AbandonCertificate(ctx, signed(abandon(ctx), closers))
+    assert certificate.holds(public, terms)
+    assert not replace(certificate, signatures=certificate.signatures[1:]).holds(public, terms)
+    secret = sha256(b"secret")
+    shares = dict(zip(everybody, split(secret, terms.threshold, n, entropy_of("shares")), strict=True))
+    told = {number: shares[number] for number in everybody if number <= c or number not in closers}
+    with pytest.raises(Corrupt, match="the secret needs"):
+        combine(told, terms.threshold)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 7, 10])
+def test_certificates_of_small_cohorts(n: int) -> None:
+    for c in range(n - 1):
+        check_certificates(n, c)
+
+
+@pytest.mark.slow
+def test_certificates_of_all_cohorts() -> None:
+    for n, c in PAIRS:
+        check_certificates(n, c)
 
 
 def test_one_signature_less_would_not_close() -> None:
