@@ -186,6 +186,13 @@ def test_exactly_the_survivors(block: int) -> None:
     assert ends.count("opened in attempt 1") >= 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(8))
+def test_exactly_the_survivors_over_many_schedules(block: int) -> None:
+    ends = {play(10_000 + 50 * block + seed) for seed in range(50)}
+    assert "opened in attempt 1" in ends
+
+
 SEEDS = (0, 1, 4)
 
 
