@@ -67,3 +67,19 @@ class Larger(Arrays):
 
     def model(self) -> Model:
         return {"w": np.ones(self.site.parameters.size + 1, np.float32)}
+
+
+class Patterns(Arrays):
+    """Adds a pattern that a test knows."""
+
+    def train(self, model: Model, context: Context) -> int:
+        print(f"training in round {context.round}", flush=True)
+        model["w"] += pattern(self.site.number, context.round, model["w"].size)
+        time.sleep(self.site.parameters.seconds)
+        return 10 * self.site.number
+
+
+def pattern(number: int, round_: int, size: int) -> NDArray[np.float32]:
+    """What the site of this number adds in a round: other bytes for every site and round."""
+    random = np.random.default_rng(1000 * round_ + number)
+    return random.normal(scale=0.01, size=size).astype(np.float32)
