@@ -29,7 +29,7 @@ from unisono.server.store import LATEST, Change, Store, Window
 from unisono.tensors import Entry, Manifest
 
 A, B, C = ClientName("a"), ClientName("b"), ClientName("c")
-PLAN = Plan.model_validate({"task": "x"})
+PLAN = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}})
 MANIFEST = Manifest((Entry("w", (3,), "F32", travels=True),), ())
 
 

@@ -35,7 +35,7 @@ def test_a_newcomer_s_demo(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
     assert found.keys() >= KEYS | {"final", "alone", "pooled", "model"}
     assert all(one.keys() >= ROUND_KEYS for one in found["rounds"])
-    assert (found["state"], found["protection"], len(found["rounds"])) == ("finished", "sealed", 10)
+    assert (found["state"], found["protection"], len(found["rounds"])) == ("finished", "secagg", 10)
     assert found["final"]["accuracy"] >= 0.95
     assert found["final"]["accuracy"] > sum(found["alone"]) / 3
     assert len(found["alone"]) == 3

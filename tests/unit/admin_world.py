@@ -33,7 +33,7 @@ LINE = "uni1.secret.0123"
 CA = Authority.create("cardio", NOW - 100 * DAY)
 MODEL = tensors.write({"weight": np.arange(400_000, dtype=np.float32)})
 PAGE = 10  # rounds of a long run that one answer holds
-PLAN = 'task = "readmission"\n[rounds]\ncount = 3\n'
+PLAN = 'task = "readmission"\n[rounds]\ncount = 3\n[protection]\nmode = "sealed"\n'
 
 
 def round_of(number: int) -> dict[str, object]:

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 NOW = time.time()
 MANIFEST = Manifest((Entry("w", (2,), "F32", travels=True),), ("loss",))
 MODEL = MANIFEST.header + np.array([3.0, 4.0], "<f4").tobytes()
-PLAN = Plan.model_validate({"task": "x", "cohort": {"size": 2}, "rounds": {"count": 2}})
+PLAN = Plan.model_validate(
+    {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 2}, "rounds": {"count": 2}}
+)
 HELLO = rounds.HelloRequest(
     software="test",
     protocol_min=1,

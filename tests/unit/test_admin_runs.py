@@ -22,7 +22,7 @@ def test_a_wrong_plan_is_refused_here_with_file_key_and_line(desk: Desk) -> None
     file = plan_file(desk.folder, PLAN + '[aggregation]\nstratgy = "fedavg"\n')
     code, out, err = desk.run("run", "start", file)
     assert (code, out) == (3, "")
-    assert err == f'{file}: [aggregation] stratgy is not a known key\n  line 5; did you mean "strategy"?\n'
+    assert err == f'{file}: [aggregation] stratgy is not a known key\n  line 7; did you mean "strategy"?\n'
     assert desk.run("run", "start", str(desk.folder / "none.toml"))[0] == 3
     assert not desk.state.started
 

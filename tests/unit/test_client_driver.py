@@ -16,6 +16,7 @@ from unisono.base.system_clock import SystemClock
 from unisono.client.config import Config
 from unisono.client.policy import Policy
 from unisono.client.runtime import notices
+from unisono.client.runtime.approvals import Answer, Approvals, Question
 from unisono.client.runtime.files import swap_pair, write_private
 from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.notices import Notice
@@ -44,6 +45,7 @@ from unisono.wire.v1 import transfer_pb2 as tpb
 from unisono.wire.v1 import types_pb2 as types
 
 CLOCK, RUN = SystemClock(), "r-0001"
+ALLOWS = Policy(protections=("secagg", "sealed"))
 PLAN = parse(b'task = "halves"\n[rounds]\ncount = 2\n[protection]\nmode = "sealed"\n')
 TASK = """
 import numpy as np
@@ -80,6 +82,7 @@ class Coordinator(
     refuse: dict[str, tuple[grpc.StatusCode, str, int]] = field(default_factory=dict)  # method -> code, times
     idle: threading.Event = field(default_factory=threading.Event)
     step: int = 0
+    looked: Callable[[], None] = lambda: None  # what somebody at the site does when it says that it looks
 
     def _may(self, method: str, context: grpc.ServicerContext) -> None:
         status, code, times = self.refuse.get(method, (grpc.StatusCode.OK, "", 0))
@@ -116,7 +119,9 @@ class Coordinator(
         self.submitted.append(asked)
         if asked.HasField("joined"):
             self.manifest = Manifest.decode(asked.joined.manifest)
-        if not asked.HasField("progress") and not asked.HasField("leaving"):
+        if asked.HasField("looking"):
+            self.looked()
+        elif not asked.HasField("progress") and not asked.HasField("leaving"):
             self.step += 1
         return pb.SubmitReply()
 
@@ -214,7 +219,7 @@ class Site:
             Config(coordinator=self.address, tasks={"halves": f"{self.folder}/task.py:Halves"}),
         )
         world = World(self.seen.append, CLOCK, halt)
-        with ThreadPoolExecutor(1) as pool, opened(self.folder, config, policy or Policy(), world) as driver:
+        with ThreadPoolExecutor(1) as pool, opened(self.folder, config, policy or ALLOWS, world) as driver:
             future = pool.submit(driver.run)
             deadline = CLOCK.ticks() + 30
             while not future.done() and not coordinator.idle.wait(0.02) and CLOCK.ticks() < deadline:
@@ -351,7 +356,7 @@ def test_a_certificate_is_renewed_in_the_middle_of_a_run(coordinator: Coordinato
 
 def test_a_plan_outside_the_policy_is_declined_with_the_reason(coordinator: Coordinator, site: Site) -> None:
     coordinator.duties = [consider]
-    assert site.live(coordinator, Policy(min_cohort=5)) == Left()
+    assert site.live(coordinator, Policy(protections=("sealed",), min_cohort=5)) == Left()
     (no,) = (asked.declined for asked in coordinator.submitted if asked.HasField("declined"))
     assert (no.run, no.code) == (RUN, "outside_policy")
     assert no.reason == "policy min_cohort = 5; the cohort has 3"
@@ -401,3 +406,38 @@ def test_an_attempt_that_is_over_leads_to_the_next_instruction(coordinator: Coor
     coordinator.duties[2] = late
     assert site.live(coordinator) == Left()
     assert site.steps() == ["training", "upload"]
+
+
+def test_a_plan_waits_for_somebody_here_and_goes_on_when_they_approved(
+    coordinator: Coordinator, site: Site
+) -> None:
+    """The coordinator asks once; the client notices the answer by itself."""
+    seen: list[str] = []
+
+    def look() -> None:
+        box = Approvals(site.folder)
+        (record,) = box.records()
+        seen.append(record.state)
+        box.say(record, Answer(said="approved", wall=CLOCK.wall()))
+
+    coordinator.looked = look
+    coordinator.duties = [consider, send_model]
+    ask = Policy(protections=("sealed",), approve="ask")
+    assert site.live(coordinator, ask) == Left()
+    kinds = [found.WhichOneof("what") for found in coordinator.submitted]
+    assert kinds == ["looking", "joined", "leaving"]
+    assert seen == ["waiting"]
+    assert coordinator.models
+
+
+def test_a_plan_that_somebody_here_rejected_is_declined_with_their_reason(
+    coordinator: Coordinator, site: Site
+) -> None:
+    box = Approvals(site.folder)
+    plan = canonical(PLAN).decode()
+    box.ask(Question(digest=digest(PLAN), plan=plan, run=RUN, cohort=3, asked=0.0, waits=True))
+    box.say(box.records()[0], Answer(said="rejected", reason="not with these data", wall=0.0))
+    coordinator.duties = [consider]
+    assert site.live(coordinator) == Left()
+    (no,) = (found.declined for found in coordinator.submitted if found.HasField("declined"))
+    assert (no.code, "not with these data" in no.reason) == ("plan_not_approved", True)

@@ -45,13 +45,14 @@ def digest(text: str) -> Digest:
     return sha256_hex(text.encode())
 
 
+SEALED = '[protection]\nmode = "sealed"\n'
 TWO_OF_EACH = "[rounds]\ncount = 2\nattempts = 2\n"
 QUORUM = '[rounds]\ncount = 1\nattempts = 1\nwait = "quorum"\n'
 PLANS = (  # small: every event is tried in every state
-    f'task = "x"\n{TWO_OF_EACH}[cohort]\nsize = 2\nmin_survivors = 2\n',
-    f'task = "x"\n{QUORUM}[cohort]\nsize = 2\nmin_survivors = 1\n',
-    f'task = "x"\n{QUORUM}[cohort]\nmin_survivors = 1\n',
-    f'task = "x"\n{TWO_OF_EACH}[cohort]\nsize = 1\n[stop]\nmetric = "unknown"\n',
+    f'task = "x"\n{SEALED}{TWO_OF_EACH}[cohort]\nsize = 2\nmin_survivors = 2\n',
+    f'task = "x"\n{SEALED}{QUORUM}[cohort]\nsize = 2\nmin_survivors = 1\n',
+    f'task = "x"\n{SEALED}{QUORUM}[cohort]\nmin_survivors = 1\n',
+    f'task = "x"\n{SEALED}{TWO_OF_EACH}[cohort]\nsize = 1\n[stop]\nmetric = "unknown"\n',
 )
 GIVEN = (None, (digest("given"), 1.0))  # no first model, and one of the operator's
 Arrows = dict[tuple[str, str], set[str]]

@@ -38,7 +38,14 @@ from unisono.server.runtime.workers import Workers
 from unisono.server.store import Change, Stored
 
 RUN, A, B = RunId("r-0001"), ClientName("a"), ClientName("b")
-PLAN = Plan.model_validate({"task": "x", "cohort": {"size": 2}, "rounds": {"count": 1, "attempts": 1}})
+PLAN = Plan.model_validate(
+    {
+        "task": "x",
+        "protection": {"mode": "sealed"},
+        "cohort": {"size": 2},
+        "rounds": {"count": 1, "attempts": 1},
+    }
+)
 MODEL, NEXT, MANIFEST = sha256_hex(b"model"), sha256_hex(b"next"), sha256_hex(b"manifest")
 
 

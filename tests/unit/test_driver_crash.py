@@ -47,7 +47,9 @@ from unisono.server.runtime.workers import Workers
 from unisono.server.store import Change, Stored
 
 RUN = RunId("r-0001")
-PLAN = Plan.model_validate({"task": "x", "cohort": {"size": 2}, "rounds": {"count": 2}})
+PLAN = Plan.model_validate(
+    {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 2}, "rounds": {"count": 2}}
+)
 PLAN_BYTES = plans.canonical(PLAN)
 CLIENTS = (ClientName("a"), ClientName("b"))
 MANIFEST, FIRST = sha256_hex(b"manifest"), sha256_hex(b"model")

@@ -44,7 +44,7 @@ max_examples = 100000
 strategy = "fedavg"
 
 [protection]
-mode = "sealed"
+mode = "secagg"
 max_colluding = -1
 
 [codec]
@@ -130,6 +130,7 @@ def test_an_unknown_strategy_names_the_known_ones() -> None:
     assert "fedadam, fedavg, fedsgd" in told('task = "x"\n[aggregation]\nstrategy = "q"\n')[1]
 
 
+SEALED = 'task = "x"\n[protection]\nmode = "sealed"\n'
 SECAGG = '[protection]\nmode = "secagg"\n'
 CONTRADICTIONS = {
     '[protection]\nmode = "he"': '[protection] mode = "he" is not available|mode = "secagg"',
@@ -208,11 +209,11 @@ def test_values_that_no_run_could_use(text: str, what: str) -> None:
 
 
 def test_minimum_and_lanes() -> None:
-    plan = parse(b'task = "x"')
+    plan = parse(SEALED.encode())
     assert [plan.minimum(n) for n in (1, 2, 3, 4, 5, 100)] == [1, 1, 2, 2, 3, 50]
-    assert parse(b'task = "x"\n[cohort]\nmin_survivors = 3').minimum(4) == 3
+    assert parse(f"{SEALED}[cohort]\nmin_survivors = 3".encode()).minimum(4) == 3
     assert {lanes_of(plan, n, first=True) for n in (1, 16, 100)} == {32}
-    assert (plan.needed, parse(b'task = "x"\n[cohort]\nsize = 4\nmin_survivors = 2').needed) == (1, 4)
+    assert (plan.needed, parse(f"{SEALED}[cohort]\nsize = 4\nmin_survivors = 2".encode()).needed) == (1, 4)
 
 
 def secagg(more: str = "", cohort: str = "") -> Plan:

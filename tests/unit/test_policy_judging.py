@@ -11,6 +11,9 @@ PLAN = parse_plan(b'task = "readmission"\n[protection]\nmode = "sealed"')
 NOON = 12 * 60
 
 
+BOTH = 'protections = ["secagg", "sealed"]\n'
+
+
 def secagg(colluding: int = -1, **cohort: int) -> Plan:
     return Plan.model_validate(
         {"task": "x", "protection": {"mode": "secagg", "max_colluding": colluding}, "cohort": cohort}
@@ -24,6 +27,7 @@ def reason(policy: Policy, plan: Plan = PLAN, cohort: int = 3, minute: int = NOO
 
 def test_an_empty_policy_takes_part() -> None:
     assert parse(b"") == Policy()
+    assert Policy().protections == ("secagg",), "that the coordinator reads an update, a site says itself"
     assert judge(Policy(), secagg(), 3, NOON) is None
 
 
@@ -48,7 +52,8 @@ def test_an_empty_policy_takes_part() -> None:
     ],
 )
 def test_outside(text: str, why: str) -> None:
-    assert reason(parse(text.encode())) == f"outside_policy: {why}"
+    allowed = "" if "protections" in text else BOTH
+    assert reason(parse(f"{allowed}{text}".encode())) == f"outside_policy: {why}"
 
 
 def test_within() -> None:
@@ -69,7 +74,7 @@ def test_within() -> None:
 def test_hours_include_their_start_and_span_midnight(
     hours: str, inside: tuple[int, ...], outside: tuple[int, ...]
 ) -> None:
-    policy = Policy(hours=hours)
+    policy = Policy(hours=hours, protections=("sealed",))
     assert not [minute for minute in inside if reason(policy, minute=minute)]
     assert not [minute for minute in outside if not reason(policy, minute=minute)]
 
@@ -97,7 +102,9 @@ def test_a_sum_of_fewer_than_the_site_asks_is_declined_where_no_roster_could_men
 
 
 def test_only_approved_plans_where_the_site_asks_for_that() -> None:
-    asks, lists = parse(b'approve = "ask"'), parse(f'plans = ["{digest(PLAN)}"]'.encode())
+    asks, lists = (
+        parse(f"{BOTH}{text}".encode()) for text in ('approve = "ask"', f'plans = ["{digest(PLAN)}"]')
+    )
     refusal = judge(asks, PLAN, 3, NOON)
     assert refusal == Refusal(
         "plan_not_approved", f'policy approve = "ask"; nobody here has approved plan {digest(PLAN)} yet'
@@ -107,7 +114,7 @@ def test_only_approved_plans_where_the_site_asks_for_that() -> None:
     assert reason(lists) == ""
     other = parse_plan(b'task = "readmission"\nseed = 2\n[protection]\nmode = "sealed"')
     assert reason(lists, other).startswith(f"plan_not_approved: policy plans lists 1; plan {digest(other)}")
-    assert reason(parse(f'approve = "ask"\nplans = ["{digest(PLAN)}"]'.encode())) == ""
+    assert reason(parse(f'{BOTH}approve = "ask"\nplans = ["{digest(PLAN)}"]'.encode())) == ""
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ def test_the_largest_numbers_of_all_clients_add_up() -> None:
 
 
 def test_a_model_whose_bound_no_spec_may_have_starts_no_run() -> None:
-    plan = Plan.model_validate({"task": "x", "model": {"init": "m.safetensors"}})
+    plan = Plan.model_validate(
+        {"task": "x", "protection": {"mode": "sealed"}, "model": {"init": "m.safetensors"}}
+    )
     with pytest.raises(BadUpdate, match="norm 3e\\+38"):
         begin(plan, 0.0, (Digest("0" * 64), 3e38))
     for bound in (first_bound(1e-38), first_bound(9.9e29), next_bound(1e30, 1e30, 100, 10)):

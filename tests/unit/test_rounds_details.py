@@ -59,7 +59,14 @@ def test_samples_are_fair_repeatable_and_new_in_every_attempt() -> None:
     names = [f"c{i}" for i in range(10)]
     chosen: Counter[str] = Counter()
     for seed in range(100):
-        plan = Plan.model_validate({"task": "x", "seed": seed, "cohort": {"size": 4, "roster": "open"}})
+        plan = Plan.model_validate(
+            {
+                "task": "x",
+                "protection": {"mode": "sealed"},
+                "seed": seed,
+                "cohort": {"size": 4, "roster": "open"},
+            }
+        )
         run = started(plan, *names)  # round 1 begins with the first four, the others join the roster
         failed = started(plan, *names)
         for name in cohort_of(run):
@@ -75,7 +82,9 @@ def test_samples_are_fair_repeatable_and_new_in_every_attempt() -> None:
 
 
 def test_round_and_attempt_change_the_sample() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 3, "roster": "open"}})
+    plan = Plan.model_validate(
+        {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 3, "roster": "open"}}
+    )
     run = started(plan, *(f"c{i}" for i in range(30)))
     seen = {cohort_of(run)}
     for number in range(1, 5):
@@ -87,7 +96,9 @@ def test_round_and_attempt_change_the_sample() -> None:
 
 
 def test_bounds_and_strategy_vectors_are_handed_on() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 1}, "rounds": {"count": 2}})
+    plan = Plan.model_validate(
+        {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 1}, "rounds": {"count": 2}}
+    )
     run = started(plan, "a")
     first = step(plan, run, Uploaded(A, 1, 1, Digest("u"), 1), 0.0)
     assert first.effects == (Aggregate(1, 1, "train", 1, ((A, Digest("u")),), Digest("d0"), (1.0,), ()),)
@@ -111,7 +122,9 @@ def test_bounds_and_strategy_vectors_are_handed_on() -> None:
 def test_a_sum_that_is_not_finite_fails_the_attempt(
     metrics: tuple[tuple[str, float], ...], bounds: tuple[float, ...]
 ) -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 1}, "rounds": {"attempts": 1}})
+    plan = Plan.model_validate(
+        {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 1}, "rounds": {"attempts": 1}}
+    )
     run = step(plan, started(plan, "a"), Uploaded(A, 1, 1, Digest("u"), 1), 0.0).run
     end = step(plan, run, Aggregated(1, 1, Digest("d1"), metrics, bounds), 0.0).run
     assert isinstance(end.stage, Ended)
@@ -123,11 +136,11 @@ def test_a_sum_that_is_not_finite_fails_the_attempt(
 @pytest.mark.parametrize("norm", [float("nan"), float("inf"), -1.0])
 def test_an_initial_model_without_a_norm_is_no_model(norm: float) -> None:
     with pytest.raises(BadUpdate):
-        begin(Plan(task="x"), 0.0, (Digest("d0"), norm))
+        begin(Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}}), 0.0, (Digest("d0"), norm))
 
 
 def test_the_clock_of_a_run_may_start_anywhere() -> None:
-    plan = Plan(task="x")
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}})
     run = begin(plan, 1000.0).run
     assert next_deadline(run) == 1001.0
     run = step(plan, run, Offered(A), 1000.5).run
@@ -137,7 +150,7 @@ def test_the_clock_of_a_run_may_start_anywhere() -> None:
 
 
 def test_who_connects_again_is_asked_again() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 2}})
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 2}})
     run = step(plan, begin(plan, 0.0).run, Declined(A, "outside_policy", "not today"), 0.0).run
     assert duty(plan, run, A) is None
     run = step(plan, run, Lost(A, "connection closed"), 0.0).run
@@ -148,7 +161,7 @@ def test_who_connects_again_is_asked_again() -> None:
 
 
 def test_an_attempt_remembers_why_the_earlier_ones_failed() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 1}})
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 1}})
     run = started(plan, "a")
     for attempt in (1, 2):
         run = step(plan, run, TaskFailed(A, 1, attempt, "task_failed", f"reason {attempt}"), 0.0).run
@@ -161,7 +174,7 @@ def test_an_attempt_remembers_why_the_earlier_ones_failed() -> None:
 
 
 def test_only_the_cohort_works_and_is_expected() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 2}})
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 2}})
     run = step(plan, started(plan, "a", "b"), Uploaded(A, 1, 1, Digest("u"), 1), 0.0).run
     assert duty(plan, run, A) is None
     assert duty(plan, run, B) == ToWork(1, 1, "train", Digest("d0"), 2)
@@ -169,7 +182,7 @@ def test_only_the_cohort_works_and_is_expected() -> None:
 
 
 def test_a_refusal_names_both_rounds_and_travels_as_wrong_phase() -> None:
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 1}})
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 1}})
     with pytest.raises(WrongPhase, match=r"round 7, attempt 2 .* 1, attempt 1") as caught:
         step(plan, started(plan, "a"), Uploaded(A, 7, 2, Digest("u"), 1), 0.0)
     assert caught.value.code == "wrong_phase"
@@ -177,7 +190,7 @@ def test_a_refusal_names_both_rounds_and_travels_as_wrong_phase() -> None:
 
 def test_sentences_name_the_time_left_and_cut_long_lists() -> None:
     names = [f"h-{i:02}" for i in range(12)]
-    plan = Plan.model_validate({"task": "x", "cohort": {"size": 12}})
+    plan = Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 12}})
     run = started(plan, *names)
     idle = {ClientName(name): 60.0 - i for i, name in enumerate(names)}
     assert waiting_sentence(plan, run, 0.0, idle) == (
@@ -205,14 +218,16 @@ def test_saved_text_is_canonical() -> None:
     ids=["newer-field", "newer-field-inside", "wrong-type", "unknown-stage", "not-an-object"],
 )
 def test_a_row_that_we_do_not_understand_is_refused(damage, complaint: str) -> None:  # type: ignore[no-untyped-def]
-    row = json.loads(encode(begin(Plan(task="x"), 0.0).run))
+    row = json.loads(
+        encode(begin(Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}}), 0.0).run)
+    )
     with pytest.raises(Fault, match=complaint):
         decode(json.dumps(damage(row)))
 
 
 def test_a_row_of_an_older_version_is_read() -> None:
     """Fields that came later take their defaults: a coordinator may be updated in the middle of a run."""
-    run = begin(Plan(task="x"), 0.0).run
+    run = begin(Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}}), 0.0).run
     row = json.loads(encode(run))
     del row["recent"]
     assert decode(json.dumps(row)) == run

@@ -54,7 +54,9 @@ WAIT = 10.0
 def plan_of(**sections: dict[str, object]) -> Plan:
     cohort = {"wait_seconds": WAIT, **sections.pop("cohort", {})}
     rounds = {"count": 2, "attempts": 2, **sections.pop("rounds", {})}
-    return Plan.model_validate({"task": "x", "cohort": cohort, "rounds": rounds, **sections})
+    return Plan.model_validate(
+        {"task": "x", "protection": {"mode": "sealed"}, "cohort": cohort, "rounds": rounds, **sections}
+    )
 
 
 PLANS = [

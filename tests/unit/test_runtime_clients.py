@@ -35,7 +35,9 @@ GREETING = Greeting("test", 1, frozenset({"x"}), frozenset({"sealed"}), frozense
 MANIFEST = Manifest((Entry("w", (2,), "F32", travels=True),), ("loss",))
 OTHER = Manifest((Entry("w", (3,), "F32", travels=True),), ("loss",))
 MODEL = sha256_hex(b"model")
-PLAN = Plan.model_validate({"task": "x", "cohort": {"size": 2, "min_survivors": 1}})
+PLAN = Plan.model_validate(
+    {"task": "x", "protection": {"mode": "sealed"}, "cohort": {"size": 2, "min_survivors": 1}}
+)
 AUTHORITY, SEALING = Authority.create("cardio", 1_700_000_000.0), SealingKey.generate(system_entropy)
 
 

@@ -32,7 +32,7 @@ from unisono.server.rounds import Forget, begin
 from unisono.server.store import Change, open_store
 
 store = open_store(Path(sys.argv[1]))
-plan = plans.Plan.model_validate({"task": "x"})
+plan = plans.Plan.model_validate({"task": "x", "protection": {"mode": "sealed"}})
 step = begin(plan, 0.0)
 run = store.create(plans.canonical(plan), plans.digest(plan), step, 0.0, 0.0, "admin")
 for number in range(1, 1_000_000):

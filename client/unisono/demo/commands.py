@@ -26,7 +26,7 @@ _MOST = 32  # hospitals: the 569 patients, divided further, leave one with a sin
 def demo(
     clients: Annotated[int, typer.Option(min=1, max=_MOST, help="How many hospitals take part.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="How many rounds they train.")] = 10,
-    protection: Annotated[str, typer.Option(help="How updates are protected.")] = "sealed",
+    protection: Annotated[str, typer.Option(help="How updates are protected.")] = "secagg",
     directory: Annotated[
         Path,
         typer.Option("--dir", metavar="DIR", help="Folder to make; that of an earlier demo is replaced."),

@@ -125,7 +125,7 @@ class Aggregation(Section):
 class Protection(Section):
     """How an update is encrypted; `max_colluding` -1 is automatic: just below a third of the run's sites."""
 
-    mode: Literal["sealed", "secagg", "he"] = "sealed"
+    mode: Literal["sealed", "secagg", "he"] = "secagg"
     max_colluding: Annotated[int, Field(ge=-1, le=98)] = -1
 
 

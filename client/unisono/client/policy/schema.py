@@ -1,4 +1,7 @@
-"""The keys of `policy.toml`, with defaults that let a site start and then be made stricter."""
+"""The keys of `policy.toml`, with defaults that let a site start and then be made stricter.
+
+One thing has to be allowed by the site itself: that the coordinator reads its update alone ("sealed").
+"""
 
 import re
 from typing import Annotated, Literal
@@ -21,11 +24,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     tasks: Names | None = None  # None: all that this client offers
-    protections: Annotated[tuple[Protection, ...], Field(strict=False, min_length=1)] = (
-        "sealed",
-        "secagg",
-        "he",
-    )
+    protections: Annotated[tuple[Protection, ...], Field(strict=False, min_length=1)] = ("secagg",)
     min_cohort: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     max_colluding: Annotated[int, Field(ge=0, le=98)] = 0  # sites that may conspire with the coordinator
     max_releases_per_model: Annotated[int, Field(ge=1, le=1000)] = 1  # counted by the session, under `secagg`
