@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from federation_world import NOW, Caller, Federation, Play, serving
 
-from unisono.base.ids import Digest
+from unisono.base.ids import ClientName, Digest
 from unisono.crypto import TlsKey, sha256, sha256_hex
 from unisono.identity import peer_of, request
+from unisono.server.runtime import turns
+from unisono.server.runtime.presence import Presence
 from unisono.server.runtime.turns import AT_ONCE, Turns
+from unisono.server.services import server
 from unisono.tensors import Entry, Manifest
 from unisono.wire.v1 import transfer_pb2 as transfer
 from unisono.wire.v1 import types_pb2 as types
@@ -98,3 +101,44 @@ def test_64_slow_uploads_take_turns_and_all_arrive(
     play(story())
     assert most == AT_ONCE
     assert longest > AT_ONCE  # there was a line
+
+
+def test_who_stands_in_line_is_not_silent_and_an_operator_is_not_the_client_of_its_name(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, heard, called = Turns(), asyncio.Event(), list[str]()
+
+    def waits(presence: Presence, client: ClientName) -> None:
+        called.append(client)
+        heard.set()
+
+    monkeypatch.setattr(turns, "SIGN", 0.01)
+    monkeypatch.setattr(Presence, "waits", waits)
+    monkeypatch.setattr(server, "Turns", lambda: line)
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            sites = [await federation.client(name) for name in ("op-0", "z")]
+            for site in sites:
+                await site.hello()
+            await federation.start()
+            for site in sites:
+                await site.join()
+            await sites[0].send_model()
+            work = (await sites[0].instruction("work")).work
+            others = [line.turn(f"other-{number}", heard.set) for number in range(AT_ONCE)]
+            for other in others:
+                await other.take(100.0)
+            operator = asyncio.ensure_future(upload(operators(federation, 1)[0], 9))
+            await asyncio.sleep(0.2)
+            assert line.in_line == 1
+            assert not called
+            update = sites[0].update(work, [0.0, 0.0])
+            client = asyncio.ensure_future(sites[0].send(types.UploadKey.UPDATE, work.attempt, update))
+            await heard.wait()
+            for other in others:
+                other.give()
+            await asyncio.gather(operator, client)
+            assert set(called) == {"op-0"}
+
+    play(story())
