@@ -231,7 +231,7 @@ class _World:
         members = tuple(s.Member(name, key.public) for name, key in keys.items())
         self.coordinator = Coordinator(s.Setup(called, members), words)
         self.clients = {
-            name: Client(c.Setup(name, called, pins, 0, 0, None), key, self.spec)
+            name: Client(c.Setup(name, called, pins, 0, 0, None, MODEL), key, self.spec)
             for name, key in keys.items()
         }
         self.truth, self._vector = np.zeros(words, np.uint64), np.zeros(words, np.uint64)

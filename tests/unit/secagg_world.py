@@ -231,7 +231,7 @@ class World:
         self.coordinator = Coordinator(s.Setup(attempt, members, self.only), self.spec)
         self.sites = {}
         for number, name in enumerate(who):
-            setup = c.Setup(name, attempt, pins_of(who), 0, 0, self.bounds.get(name))
+            setup = c.Setup(name, attempt, pins_of(who), 0, 0, self.bounds.get(name), MODEL)
             unit = np.zeros(self.n, np.uint64)
             unit[number] = 1
             entropy = entropy_of(f"{self.seed} {self.attempt} {name}")

@@ -120,8 +120,9 @@ class SecureSite:
         attempt = Attempt(RunId(at.run), at.round, at.attempt, digest(self.plan), manifest_digest(pins))
         shown = [read_certificate(data) for data in told.certificates]
         by_ctx = {found.ctx: found for found in shown}
-        only = c.check_releases(self.releases, by_ctx, attempt, Digest(told.model_sha256.hex()))
-        return c.Setup(self.name, attempt, pins, 0, 0, only)
+        model = Digest(told.model_sha256.hex())
+        only = c.check_releases(self.releases, by_ctx, attempt, model)
+        return c.Setup(self.name, attempt, pins, 0, 0, only, model)
 
     def spec(self, told: rounds.Secure, roster: Roster, n: int) -> protocol.Spec:
         proposed = Spec.decode(roster.spec.codec)

@@ -117,7 +117,7 @@ class Site:
             shown = [outcome.certificate for outcome in world.run.aside.earlier]
             by_ctx: dict[bytes, Certificate] = {found.ctx: found for found in shown if found is not None}
             only = c.check_releases(self.releases, by_ctx, attempt, told.model)
-            setup = c.Setup(self.name, attempt, all_pins, 0, 0, only)
+            setup = c.Setup(self.name, attempt, all_pins, 0, 0, only, told.model)
             return self.move(c.begin(setup, key, entropy))
         state = c.decode_state(self.disk)
         match message:

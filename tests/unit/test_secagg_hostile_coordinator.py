@@ -269,12 +269,17 @@ def test_row_18_other_context() -> None:
 
 def test_row_18_the_coordinator_shows_the_victim_another_model() -> None:
     """The victim's own context differs from everybody's: it refuses before its update leaves."""
-    state, _ = (
-        TRIP.state(c.Rostered)
-        .share(sha256_hex(b"crafted"), SITE.key, entropy_of("x"))
-        .after(lambda data: None)
-    )
+    crafted, rostered = sha256_hex(b"crafted"), TRIP.state(c.Rostered)
+    invited = replace(rostered, setup=replace(rostered.setup, model=crafted))
+    state, _ = invited.share(crafted, SITE.key, entropy_of("x")).after(lambda data: None)
     refused("other_context", dealt(DEAL, state), WHO[1])
+
+
+def test_row_15_another_model_than_that_of_the_invitation() -> None:
+    """Row 5 was checked for the one of the invitation; the other may be one that was released from."""
+    rostered, crafted = TRIP.state(c.Rostered), sha256_hex(b"crafted")
+    refused("second_context", lambda: rostered.share(crafted, SITE.key, entropy_of("x")))
+    refused("other_context", lambda: rostered.abandon(Closing(crafted), SITE.key))
 
 
 def test_row_19_share_unreadable() -> None:
@@ -445,7 +450,7 @@ def test_an_open_release_is_repeated_or_refused() -> None:
     only = Bound(WHO[:4], sha256(SITE.vector), MODEL, ROSTER.spec.digest)
     refused("already_released", shown(ROSTER, policy(only=replace(only, spec=bytes(32)))))
     bound = policy(only=only)
-    rostered = replace(TRIP.state(c.Rostered), setup=bound)
+    rostered = replace(TRIP.state(c.Rostered), setup=replace(bound, model=sha256_hex(b"x")))
     refused("already_released", lambda: rostered.share(sha256_hex(b"x"), SITE.key, entropy_of("x")))
     frame = replace(FRAME, setup=bound)
     ready = replace(TRIP.state(c.Ready), frame=frame)

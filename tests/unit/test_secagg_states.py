@@ -257,6 +257,6 @@ def test_states_of_another_journey_are_other_bytes() -> None:
 def test_an_attempt_that_its_manifest_does_not_name_is_refused() -> None:
     setup = SITE.setup
     with pytest.raises(BadMessage, match="does not have the digest"):
-        c.Setup(setup.name, setup.attempt, setup.pins[1:], 0, 0, None)
+        c.Setup(setup.name, setup.attempt, setup.pins[1:], 0, 0, None, MODEL)
     with pytest.raises(BadMessage, match="does not list"):
         c.begin(setup, TRIP.world.sites[name_of(2)].key, entropy_of("x"))

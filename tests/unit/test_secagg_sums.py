@@ -142,7 +142,7 @@ class Coordinator:
                 bound = c.check_releases(site.releases.values(), shown, called, MODEL)
             except Refused:
                 return None
-        setup = c.Setup(name, called, pins_of(self.who), 0, 0, bound)
+        setup = c.Setup(name, called, pins_of(self.who), 0, 0, bound, MODEL)
         move = c.begin(setup, identity(name), entropy_of(f"keys {name} {called.attempt}"))
         return Entry.decode(site.say(called.attempt, move))
 

@@ -57,6 +57,7 @@ class Invitation:
     member: Member
     store: Attempts
     order: Secure
+    compared: tuple[tuple[str, str], ...]  # where digests of rosters stand that people compared
 
     def setup(self, agreement: Agreement) -> Setup:
         """Return what the attempt begins with.  Raises the first row's refusal that applies."""
@@ -77,6 +78,7 @@ class Invitation:
             member.policy.min_cohort,
             member.policy.max_colluding,
             only,
+            order.model,
         )
 
     def _check_plan(self, agreement: Agreement) -> None:
@@ -95,11 +97,10 @@ class Invitation:
     def _check_manifest(self, run: SecureRun) -> None:
         """Row 2."""
         offered = self.order.manifest
-        wanted, found = self.member.policy.roster_digest, manifest_digest(run.pins or offered)
-        if wanted is not None and found != wanted:
-            raise RosterNotPinned(
-                f"policy roster_digest = {wanted[:12]}...; the run's roster has {found[:12]}..."
-            )
+        found = manifest_digest(run.pins or offered)
+        for where, wanted in self.compared:
+            if found != wanted:
+                raise RosterNotPinned(f"{where} = {wanted[:12]}...; the run's roster has {found[:12]}...")
         check_manifest(run.pins or offered, offered, (), self.member.ca)
 
     def _check_place(self) -> None:

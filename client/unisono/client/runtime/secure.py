@@ -16,16 +16,27 @@ from unisono.client.session import Attempt, Known, Masked, Objection, Secure, Up
 from unisono.client.trainer.at_rest import SealedFile
 from unisono.crypto import AtRest, encode, sha256_hex, system_entropy
 from unisono.identity import spoken
-from unisono.secagg.client import Advertised, Committed, Ready, Rostered, Shared, State, Uploaded, begin
+from unisono.secagg.client import (
+    Advertised,
+    Committed,
+    Ready,
+    Rostered,
+    Shared,
+    State,
+    Uploaded,
+    begin,
+    model_of,
+)
 from unisono.secagg.client.checks import check_model, check_own_statement
 from unisono.secagg.client.framed import Framed, Joint
-from unisono.secagg.client.refusals import Refusal, ShareUnreadable, StateRolledBack
+from unisono.secagg.client.refusals import Refusal, SecondContext, ShareUnreadable, StateRolledBack
 from unisono.secagg.shared.messages import Closing, Deal, Quorum, Survivors
 from unisono.secagg.shared.roster import Entry, Roster, manifest_digest
 from unisono.secagg.shared.statements import advertise, upload
 
 from . import notices
 from .agreements import Agreement, agreement, spec_of
+from .approvals import Approvals, Pinned
 from .attempts import Attempts
 from .bounding import Bounding
 from .cache import Cache
@@ -58,6 +69,7 @@ class Disk:
     cache: Cache
     examiner: Examiner
     at_rest: AtRest
+    approvals: Approvals
 
 
 class Protection:
@@ -76,15 +88,50 @@ class Protection:
         if order.leg != "closing":
             if order.attempt in self._told:
                 return Known(over=True)
-            if said := self._store.refused(order.attempt) or self._store.stop(order.attempt.run):
+            if said := self._store.refused(order.attempt) or self._stopped(order):
                 code, _, text = said.partition(": ")
                 return Known(Objection(code, text))
+            if objection := self._without(order) or self._other_model(order):
+                return Known(objection)
         if agreement(self._vault, order.attempt.run, order.plan) is None:
             return Known(Objection(NOT_JOINED, "this site has not agreed to that plan"))
         return Known(
             cached=self._disk.cache.has(order.model, order.model_bytes),
             stored=order.leg in {"roster", "deal"} and self._stored(order) is not None,
         )
+
+    def _stopped(self, order: Secure) -> str:
+        """Return why the run is stopped here, unless somebody has approved its plan since."""
+        said, wall = self._store.stop(order.attempt.run)
+        answer = self._disk.approvals.answer(order.plan) if said else None
+        if answer is None or answer.said != "approved" or answer.wall <= wall:
+            return said
+        self._store.resume(order.attempt.run)
+        return ""
+
+    def _without(self, order: Secure) -> Objection | None:
+        """Row 3: a leg of an attempt that this site's disk does not know, or has left."""
+        at = order.attempt
+        if order.leg == "invitation" or self._store.state(at) is not None:
+            return None
+        code, text = WrongPhase.code, f'a message "{order.leg}" of an attempt that this site does not know'
+        if self._store.is_left(at.run, at.round):
+            code, text = StateRolledBack.code, "the file of open attempts is a copy; its attempts are left"
+        self._refuse(order, code, text)
+        return Objection(code, text)
+
+    def _other_model(self, order: Secure) -> Objection | None:
+        """Row 15: all legs are about the model of the invitation, for which row 5 was checked.
+
+        The vector, too: it would be trained from another model than the others', under a context that says
+        nothing of it.
+        """
+        state = self._store.state(order.attempt)
+        if state is None or model_of(state) == order.model:
+            return None
+        text = f'invited to start from one model, and shown another, {order.model}, with "{order.leg}"'
+        self._refuse(order, SecondContext.code, text)
+        return Objection(SecondContext.code, text)
 
     def told(self, at: Attempt) -> None:
         """Note that the coordinator heard why this site sits an attempt out: it is said once."""
@@ -114,12 +161,19 @@ class Protection:
         if state is not None:
             return self._advertised(order, state)
         found = self._agreement(order)
-        setup = Invitation(self._member, self._store, order).setup(found)
+        setup = Invitation(self._member, self._store, order, self._compared(order)).setup(found)
         if not self._store.run(order.attempt.run).pins:
             self._pin(order)
         move = begin(setup, self._member.key, system_entropy)
         _, message = self._store.apply(order.attempt, move, lambda db: self._store.begun(db, order.attempt))
         return message
+
+    def _compared(self, order: Secure) -> tuple[tuple[str, str], ...]:
+        """Return the digests of rosters that somebody compared, and where each was written down."""
+        answer, wanted = self._disk.approvals.answer(order.plan), self._member.policy.roster_digest
+        by_hand = answer.roster if answer is not None else ""
+        named = (("policy roster_digest", wanted or ""), ("the roster approved with the plan", by_hand))
+        return tuple((where, digest) for where, digest in named if digest)
 
     def _advertised(self, order: Secure, state: State) -> bytes:
         """Return the same keys again, for an invitation to the open attempt."""
@@ -134,11 +188,15 @@ class Protection:
 
     def _pin(self, order: Secure) -> None:
         """Hold fast to the roster of a run, and show it: what a pin is worth depends on who compared it."""
-        policy, pins = self._member.policy, pins_of(order)
-        case = "roster_digest" if policy.roster_digest else "approve" if policy.approve == "ask" else "nobody"
-        self._store.pin(order.attempt.run, pins, case)
-        digest = manifest_digest(pins)
-        self._show(notices.RosterPinned(order.attempt.run, len(pins), spoken(digest), case != "nobody"))
+        run, policy, pins = order.attempt.run, self._member.policy, pins_of(order)
+        digest, answer = manifest_digest(pins), self._disk.approvals.answer(order.plan)
+        by_hand = answer is not None and answer.roster == digest
+        case = "roster_digest" if policy.roster_digest else "by_hand" if by_hand else "nobody"
+        self._store.pin(run, pins, case)
+        sites = tuple((pin.name, pin.key) for pin in pins)
+        in_policy = policy.roster_digest is not None
+        self._disk.approvals.pin(order.plan, Pinned(run=run, digest=digest, sites=sites, in_policy=in_policy))
+        self._show(notices.RosterPinned(run, len(pins), spoken(digest), case != "nobody"))
 
     def _rostered(self, order: Secure, roster: Roster) -> bytes:
         state, found = self._state(order), self._agreement(order)
@@ -364,7 +422,7 @@ class Protection:
     ) -> None:
         at = order.attempt
         self._store.refuse(at, code, text, peer, stops_run=stops_run)
-        self._show(notices.SatOut(at.run, at.round, at.attempt, code, text, stops_run))
+        self._show(notices.SatOut(at.run, at.round, at.attempt, code, text, stops_run, order.plan))
 
 
 def _key(order: Secure, codec: bytes) -> UpdateKey:

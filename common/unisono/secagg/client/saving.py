@@ -1,6 +1,7 @@
 """A state from its bytes, after a restart."""
 
 from unisono.base.errors import BadMessage
+from unisono.base.ids import Digest
 from unisono.secagg.shared.encoding import kind_of
 
 from .abandon import Abandoned
@@ -32,6 +33,18 @@ def decode_state(data: bytes) -> State:
         if state.kind == kind_of(data):
             return state.decode(data)
     raise BadMessage(f'"{kind_of(data):.40}" is no state of a client')
+
+
+def model_of(state: State) -> Digest | None:
+    """Return which model an attempt starts from; every message of it has to be about that one."""
+    match state:
+        case Advertised() | Rostered():
+            return state.setup.model
+        case Framed():
+            return state.frame.model
+        case Abandoned():
+            return Digest(state.model)
+    return None
 
 
 def release_of(state: State) -> Release | None:

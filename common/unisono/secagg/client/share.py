@@ -50,6 +50,10 @@ class Rostered(State, kind="client/rostered"):
         return Move(self)
 
     def share(self, model: Digest, key: SigningKey, entropy: Entropy) -> Move["Shared"]:
+        if model != self.setup.model:
+            raise SecondContext(
+                "invited to start from one model, and shown another: it may be one released from"
+            )
         only = self.setup.only
         if only is not None and only.model != model:
             raise AlreadyReleased("an open attempt may only be repeated from its own model; this is another")
@@ -58,6 +62,8 @@ class Rostered(State, kind="client/rostered"):
 
     def abandon(self, request: Closing, key: SigningKey) -> Move[Abandoned]:
         """Help to close the attempt without ever having shared in it, nor doing so later."""
+        if request.model != self.setup.model:
+            raise OtherContext("asked to abandon an attempt on another model than the one it was invited to")
         return Move(*Abandoned.sign(self._frame(request.model), key, None))
 
     def _frame(self, model: Digest) -> Frame:

@@ -55,6 +55,7 @@ class Setup(Coded):
     min_cohort: int
     max_colluding: int
     only: Bound | None
+    model: Digest  # the one that row 5 was checked for, as the invitation named it
 
     def __post_init__(self) -> None:
         if manifest_digest(self.pins) != self.attempt.manifest:
