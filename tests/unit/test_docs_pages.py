@@ -73,7 +73,7 @@ def mentioned() -> Iterator[tuple[str, str]]:
 
 def command_of(words: list[str]) -> tuple[Entry, list[str]]:
     """Return the entry that a line's first words name, and the rest."""
-    for length in (2, 1):
+    for length in (3, 2, 1):
         entry = COMMANDS.get(" ".join(words[:length]))
         if entry is not None:
             return entry, words[length:]
