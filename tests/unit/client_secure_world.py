@@ -21,6 +21,7 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.config import Config
 from unisono.client.policy import Policy
 from unisono.client.runtime.agreements import spec_of as layout_from
+from unisono.client.runtime.approvals import Approvals
 from unisono.client.runtime.attempts import Attempts
 from unisono.client.runtime.cache import Cache
 from unisono.client.runtime.driver import Driver, Parts
@@ -60,7 +61,7 @@ from unisono.secagg import server as s
 from unisono.secagg.shared import roster as protocol
 from unisono.secagg.shared.laying import spec_of
 from unisono.secagg.shared.messages import Abandon, Agree, Answer, Complaint, Share, Upload
-from unisono.secagg.shared.reading import read_up
+from unisono.secagg.shared.reading import Up, read_up
 from unisono.secagg.shared.roster import Entry, Pin, fingerprint, manifest_digest
 from unisono.secagg.shared.spec import Spec
 from unisono.tensors import Entry as Tensor
@@ -113,7 +114,7 @@ class Hub:
     away: set[ClientName] = field(default_factory=set)
     spool: dict[ClientName, bytes] = field(default_factory=dict)
     failed: list[tuple[ClientName, Fails]] = field(default_factory=list)
-    said: list[tuple[ClientName, bytes]] = field(default_factory=list)
+    blamed: list[tuple[ClientName, str]] = field(default_factory=list)
     last: dict[ClientName, tuple[Secure, int]] = field(default_factory=dict)
     outcomes: dict[ClientName, object] = field(default_factory=dict)
     stage: s.Stage = field(init=False)
@@ -156,6 +157,12 @@ class Hub:
         """Freeze what is complete without those who are away; tell whether anything was."""
         if set(self.stage.waiting_for()) - self.away:
             return False
+        try:
+            return self._frozen()
+        except Refused:  # too few are left
+            return False
+
+    def _frozen(self) -> bool:
         match self.stage:
             case s.Advertising():
                 count = len([e for e in self.stage.book.entries if not self.stage.book.is_out(e.name)])
@@ -203,10 +210,16 @@ class Hub:
         return Told(number, Idle() if number == cursor else order, None, renew=False)
 
     def say(self, name: ClientName, at: Attempt, raw: bytes) -> None:
-        self.said.append((name, raw))
         if (at.round, at.attempt) != (self.round, self.attempt):
             raise Refused("that attempt is over")
-        message = read_up(raw)
+        try:
+            self._take(name, read_up(raw))
+        except s.faults.Blamed as blamed:
+            self.blamed.append((name, blamed.code))
+            self.away.add(name)
+            raise
+
+    def _take(self, name: ClientName, message: Up) -> None:
         match message:
             case Entry():
                 self.take(self.stage.advertise(name, message))
@@ -358,20 +371,18 @@ class Site:
         attempts = Attempts(self.vault, key, place_of(self.folder / "state.db"))
         models = Cache(self.folder / "cache", key)
         config = Config(tasks={"t": "x:T"})
-        judgement = Judgement(config, self.policy, self.clock)
+        approvals = Approvals(self.folder)
+        judgement = Judgement(config, self.policy, approvals, self.clock)
         member = Member(self.name, identity(self.name), Digest("0" * 64), self.policy, judgement)
-        disk = Disk(self.vault, attempts, models, Examiner(models, key), AtRest(key))
-        self.protection, self.attempts, self.cache = (
-            Protection(member, disk, self.seen.append),
-            attempts,
-            cache,
-        )
+        disk = Disk(self.vault, attempts, models, Examiner(models, key), AtRest(key), approvals)
+        self.protection = Protection(member, disk, self.seen.append)
+        self.attempts, self.cache = attempts, models
         self.bench = Bench(self.folder, AtRest(key), self.vault, self.hub.plan, self.number)
         self.halt = Halt()
         parts = Parts(
             self.folder, config, self.wire, self.vault, models,
-            Knowledge(judgement, self.vault, models, self.protection.known), self.protection, self.bench,
-            self.clock, self.halt,
+            Knowledge(judgement, self.vault, models, self.protection.known), self.protection, approvals,
+            self.bench, self.clock, self.halt,
         )  # fmt: skip
         self.driver = Driver(parts, self.seen.append, SystemRandom())
         self.state = Greeting()
@@ -419,9 +430,10 @@ class World:
         self, each: Callable[[Site], None] = lambda site: None, until: type[s.Stage] | None = None
     ) -> None:
         """Let everybody go on until nothing moves; `each` is called before every turn of a site."""
-        moved = True
+        moved, left = True, 200
         while moved:
-            moved = False
+            moved, left = False, left - 1
+            assert left, "the same again and again"
             for site in self.sites:
                 if site.name in self.hub.away:
                     continue

@@ -168,7 +168,7 @@ def consider(of: Coordinator) -> pb.Instruction:
 
 
 def send_model(of: Coordinator) -> pb.Instruction:
-    model = of.submitted[0].joined.model_sha256
+    model = next(asked.joined.model_sha256 for asked in of.submitted if asked.HasField("joined"))
     return pb.Instruction(send_model=pb.SendModel(run=RUN, model_sha256=model))
 
 

@@ -74,10 +74,10 @@ class Attempts:
             db.execute("UPDATE secure_runs SET pins = ? WHERE run = ?", (json.dumps(rows), run))
             self._vault.note("roster_pinned", run=run, sites=len(rows), digest=digest, compared=case)
 
-    def stop(self, run: RunId) -> str:
-        """Return why nothing more is done in a run, "code: text"; "" if it goes on."""
-        row = self._row("SELECT stopped FROM secure_runs WHERE run = ?", (run,))
-        return row[0] if row else ""
+    def stop(self, run: RunId) -> tuple[str, float]:
+        """Return why nothing more is done in a run, "code: text", and since when; "" if it goes on."""
+        row = self._row("SELECT stopped, stopped_wall FROM secure_runs WHERE run = ?", (run,))
+        return (row[0], row[1]) if row else ("", 0.0)
 
     def resume(self, run: RunId) -> bool:
         """Go on with a stopped run, because somebody here has looked.  Tell whether it was stopped."""
@@ -149,7 +149,10 @@ class Attempts:
             self._vault.note("refused", **_named(at), code=code, reason=text, peer=peer)
             if stops_run:
                 _touch(db, at.run)
-                db.execute("UPDATE secure_runs SET stopped = ? WHERE run = ?", (f"{code}: {text}", at.run))
+                db.execute(
+                    "UPDATE secure_runs SET stopped = ?, stopped_wall = ? WHERE run = ?",
+                    (f"{code}: {text}", self._vault.wall(), at.run),
+                )
                 self._vault.note("run_stopped", run=at.run, code=code)
 
     def refused(self, at: Attempt) -> str:
@@ -275,7 +278,9 @@ class Attempts:
 
 
 def _touch(db: sqlite3.Connection, run: RunId) -> None:
-    db.execute("INSERT OR IGNORE INTO secure_runs VALUES (?, '[]', 0, 0, '[]', 0, '', ?, 0)", (run, _NEVER))
+    db.execute(
+        "INSERT OR IGNORE INTO secure_runs VALUES (?, '[]', 0, 0, '[]', 0, '', 0.0, ?, 0)", (run, _NEVER)
+    )
 
 
 def _encoded(state: State | None) -> bytes | None:

@@ -34,6 +34,7 @@ from unisono.client.session import (
     LeaveAsked,
     Leaving,
     Left,
+    Looks,
     Lost,
     Masked,
     Masking,
@@ -58,6 +59,7 @@ from unisono.client.session import (
 )
 
 from . import notices
+from .approvals import Approvals
 from .cache import Cache
 from .downloads import fetch
 from .halt import Halt, Halted
@@ -73,6 +75,7 @@ from .uploads import Parcel, file_reader, send
 from .vault import Vault
 
 POLL_SECONDS = 25.0
+LOOK_SECONDS = 1.0  # a poll while somebody here has to look at a plan
 FAULT_SECONDS = 2.0  # before a coordinator that broke down is asked again
 CLOCK_TOLERANCE = 300.0
 Show = Callable[[Notice], None]
@@ -89,6 +92,7 @@ class Parts:
     cache: Cache
     knowledge: Knowledge
     protection: Protection
+    approvals: Approvals
     workbench: Workbench
     clock: Clock
     halt: Halt
@@ -102,6 +106,7 @@ class Driver:
         self._p, self._show, self._random = parts, show, random
         self._recipient, self._poll_seconds = b"", POLL_SECONDS
         self._considered: session.Consider | None = None
+        self._undecided: dict[RunId, session.Consider] = {}  # somebody here has to look at them
         self._outcome: Outcome | None = None
         self._pace = Pace()
         self._trouble = ""
@@ -216,15 +221,27 @@ class Driver:
             self._show(notices.ClocksDiffer(found.wall - wall))
 
     def _poll(self, cursor: int) -> Event:
-        told = self._p.link.poll(cursor, self._poll_seconds)
+        wait = min(LOOK_SECONDS, self._poll_seconds) if self._undecided else self._poll_seconds
+        told = self._p.link.poll(cursor, wait)
         if told.outcome is not None and told.outcome != self._outcome:
             self._outcome = told.outcome
             self._over(told.outcome)
-        if isinstance(told.instruction, session.Consider):
-            self._considered = told.instruction
-        known = self._p.knowledge.of(told.instruction, self._recipient.hex())
+        instruction = self._decided() if isinstance(told.instruction, session.Idle) else told.instruction
+        known = self._p.knowledge.of(instruction, self._recipient.hex())
+        if isinstance(instruction, session.Consider):
+            self._considered = instruction
+            self._undecided.pop(instruction.run, None)
+            if known.looking:
+                self._undecided[instruction.run] = instruction
         wanted = told.renew or due(self._p.folder, self._p.clock.wall())
-        return Instructed(told.cursor, told.instruction, known, wanted)
+        return Instructed(told.cursor, instruction, known, wanted)
+
+    def _decided(self) -> session.Instruction:
+        """Return the plan that somebody here has looked at by now; it was asked about once."""
+        for asked in self._undecided.values():
+            if self._p.approvals.answer(asked.digest) is not None:
+                return asked
+        return session.Idle()
 
     def _over(self, outcome: Outcome) -> None:
         """Tidy up after a round or a run."""
@@ -233,6 +250,7 @@ class Driver:
             self._p.protection.round_over(outcome.run, outcome.round)
             self._show(notices.RoundOver(outcome.run, outcome.round, outcome.counted, outcome.survivors))
         else:
+            self._undecided.pop(outcome.run, None)
             self._p.vault.run_over(outcome.run)
             self._p.protection.run_over(outcome.run)
             self._show(notices.RunOver(outcome.run, outcome.state, outcome.reason))
@@ -244,6 +262,9 @@ class Driver:
                 self._show(notices.PlanAccepted(run, plan.task, plan.rounds.count, plan.protection.mode))
             case Declines():
                 self._decline(answer)
+            case Looks(run=run):
+                self._show(notices.PlanWaits(run))
+                self._p.link.looking(run)
             case Fails():
                 self._fail(answer)
         return Done()

@@ -11,23 +11,26 @@ from collections.abc import Callable
 from unisono import strategies
 from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration, BadMessage
+from unisono.base.ids import Digest
 from unisono.client.config import Config
 from unisono.client.policy import Policy, judge
 from unisono.client.session import Consider, Idle, Instruction, Known, Objection, Secure, SendModel, Work
 from unisono.codec import Spec, head_names
-from unisono.plan import Plan
+from unisono.plan import Plan, digest
 from unisono.plan.layout import lanes_of
 from unisono.tensors import Manifest
 
 from .agreements import manifest_of, plan_of, spec_of
+from .approvals import Approvals, Question
 from .cache import Cache
 from .vault import Agreed, Vault
 
+NOT_APPROVED = "plan_not_approved"
 NOT_JOINED, BAD_PLAN, BAD_SPEC, NO_TASK = "not_joined", "bad_plan", "bad_spec", "task_not_offered"
 
 
 class Knowledge:
-    """Answers about instructions; changes nothing."""
+    """Answers about instructions; changes nothing but the list of plans that were asked about."""
 
     def __init__(
         self, judgement: "Judgement", vault: Vault, cache: Cache, protection: Callable[[Secure], Known]
@@ -58,8 +61,10 @@ class Knowledge:
         except BadConfiguration as error:
             return Known(Objection(BAD_PLAN, str(error)))
         objection = self._judgement(plan, asked.cohort)
+        looking = self._judgement.waits(asked.digest, objection)
+        self._judgement.ask(asked, looking)
         if objection:
-            return Known(objection)
+            return Known(looking=True) if looking else Known(objection)
         agreed = self._vault.run(asked.run)
         prepared = (
             agreed is not None
@@ -96,11 +101,28 @@ class Knowledge:
 class Judgement:
     """Whether this site takes part in a plan at all: what it offers, its policy, the time of day."""
 
-    def __init__(self, config: Config, policy: Policy, clock: Clock) -> None:
-        self._config, self._policy, self._clock = config, policy, clock
+    def __init__(self, config: Config, policy: Policy, approvals: Approvals, clock: Clock) -> None:
+        self._config, self._policy, self._approvals, self._clock = config, policy, approvals, clock
+
+    def waits(self, plan: Digest, objection: Objection | None) -> bool:
+        """Tell whether all that is missing is that somebody here looks at the plan."""
+        asks = self._policy.approve == "ask" and self._approvals.answer(plan) is None
+        return asks and objection is not None and objection.code == NOT_APPROVED
+
+    def ask(self, asked: Consider, waits: bool) -> None:
+        """Put a plan on the list of those that were asked about."""
+        question = Question(
+            digest=asked.digest, plan=asked.plan.decode(), run=asked.run, cohort=asked.cohort,
+            asked=self._clock.wall(), waits=waits,
+        )  # fmt: skip
+        self._approvals.ask(question)
 
     def __call__(self, plan: Plan, cohort: int) -> Objection | None:
         """Return why not; a cohort of 0 is not known yet."""
+        identity = digest(plan)
+        answer = self._approvals.answer(identity)
+        if answer is not None and answer.said == "rejected":
+            return Objection(NOT_APPROVED, f"somebody at this site rejected the plan: {answer.reason}")
         if plan.task not in self._config.tasks:
             offered = ", ".join(sorted(self._config.tasks)) or "none"
             return Objection(NO_TASK, f'task "{plan.task}" is not offered here (offered: {offered})')
@@ -108,7 +130,8 @@ class Judgement:
             return Objection(BAD_PLAN, f'strategy "{plan.aggregation.strategy}" is not installed here')
         here = time.localtime(self._clock.wall())
         cohort = cohort or self._policy.min_cohort
-        refusal = judge(self._policy, plan, cohort, 60 * here.tm_hour + here.tm_min)
+        approved = (identity,) if answer is not None else ()
+        refusal = judge(self._policy, plan, cohort, 60 * here.tm_hour + here.tm_min, approved)
         return Objection(refusal.code, refusal.reason) if refusal else None
 
 

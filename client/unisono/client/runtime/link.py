@@ -176,6 +176,10 @@ class Link:
             declined=round_pb2.Declined(run=answer.run, code=answer.code, reason=answer.reason[:2000])
         )
 
+    def looking(self, run: RunId) -> None:
+        """Say that somebody here has to look at a plan first."""
+        self._submit(looking=round_pb2.Looking(run=run))
+
     def failed(self, answer: Fails) -> None:
         self._submit(
             task_failed=round_pb2.TaskFailed(

@@ -43,6 +43,13 @@ class PlanAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWaits:
+    """Somebody at the site has to look at a plan before it takes part."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlanDeclined:
     """The site does not take part."""
 
@@ -137,6 +144,7 @@ class SatOut:
     code: str
     reason: str
     stops_run: bool
+    plan: str  # what somebody approves again, once they have looked
 
 
 Notice = (
@@ -145,6 +153,7 @@ Notice = (
     | ClocksDiffer
     | PlanAccepted
     | PlanDeclined
+    | PlanWaits
     | Moved
     | Stepped
     | WorkFailed

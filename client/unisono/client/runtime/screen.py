@@ -16,6 +16,7 @@ from .notices import (
     Notice,
     PlanAccepted,
     PlanDeclined,
+    PlanWaits,
     Refusal,
     Renewed,
     RosterPinned,
@@ -125,6 +126,8 @@ def sentence(name: str, notice: Notice) -> str:
             return f"{name:<12} {reason}; trying again in {show_seconds(seconds)}"
         case PlanAccepted(run=run, task=task, rounds=rounds, protection=protection):
             return f"  {run:<10} {task}, {rounds} rounds, {protection}; within your policy"
+        case PlanWaits(run=run):
+            return f"  {run:<10} waits for somebody here: unisono client plans"
         case PlanDeclined(run=run, reason=reason):
             return f"  {run:<10} declined: {reason}"
         case Stepped(round=number, what=what, bytes=size, seconds=seconds):
@@ -177,8 +180,8 @@ def _sat_out(notice: SatOut) -> str:
     text = f"  round {notice.round:<4} not taken   {notice.reason}"
     if not notice.stops_run:
         return text
-    run = notice.run
-    return f"{text}\n  {run} is stopped here; when you have looked: unisono client runs resume {run}"
+    advice = f"once you have looked: unisono client plans approve {notice.plan[:8]}"
+    return f"{text}\n  {notice.run} is stopped here; {advice}"
 
 
 def screen(name: str, clock: Clock, out: TextIO = sys.stdout) -> "Lines | Terminal":

@@ -16,6 +16,7 @@ from unisono.client.policy import Policy
 from unisono.crypto import AtRest, SigningKey
 from unisono.identity import peer_of, spki_sha256
 
+from .approvals import Approvals
 from .attempts import Attempts
 from .cache import Cache
 from .channel import Credentials
@@ -60,9 +61,10 @@ def opened(
                 raise not_joined(folder)
             cache = Cache(folder / "cache", key)
             attempts = Attempts(vault, key, place_of(folder / "state.db"))
-            judgement = Judgement(config, policy, clock)
+            approvals = Approvals(folder)
+            judgement = Judgement(config, policy, approvals, clock)
             member = Member(identity.name, signing_key(folder), ca_of(folder), policy, judgement)
-            disk = Disk(vault, attempts, cache, Examiner(cache, key), AtRest(key))
+            disk = Disk(vault, attempts, cache, Examiner(cache, key), AtRest(key), approvals)
             protection = Protection(member, disk, world.show)
             trainer = TrainerProcess(folder / "trainer.log", config.trainer_idle_seconds, clock, halt)
             can = Capabilities(
@@ -79,6 +81,7 @@ def opened(
                 cache=cache,
                 knowledge=Knowledge(judgement, vault, cache, protection.known),
                 protection=protection,
+                approvals=approvals,
                 workbench=Workbench(config, vault, cache, trainer, key, config.number or identity.number),
                 clock=clock,
                 halt=halt,

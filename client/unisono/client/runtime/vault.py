@@ -50,7 +50,7 @@ _SECURE = (
     """CREATE TABLE secure_runs (
         run TEXT PRIMARY KEY, pins TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
         bounds TEXT NOT NULL, bounds_round INTEGER NOT NULL, stopped TEXT NOT NULL,
-        left_round INTEGER NOT NULL, ended INTEGER NOT NULL
+        stopped_wall REAL NOT NULL, left_round INTEGER NOT NULL, ended INTEGER NOT NULL
     ) STRICT""",
     """CREATE TABLE attempts (
         run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -141,6 +141,10 @@ class Vault:
     def note(self, kind: str, **detail: str | int) -> None:
         """Add a line to the audit log, in the transaction that is open."""
         ledger.append(self._db, self._clock.wall(), kind, detail)
+
+    def wall(self) -> float:
+        """Return the time that audit lines have."""
+        return self._clock.wall()
 
     def rows(self, query: str, values: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         """Return what a query of `attempts` finds."""

@@ -142,6 +142,7 @@ class Known:
     finished: Update | None = None
     cached: bool = False  # the model is in the cache, whole
     stored: bool = False  # the vector of a secure attempt is in the vault
+    looking: bool = False  # somebody here has to look at the plan first
     over: bool = False  # this site sits the attempt out, and has said so
 
 

@@ -88,7 +88,14 @@ class Fails:
     complaint: bytes = b""  # said instead, under secure aggregation
 
 
-Answer = Takes | Declines | Fails
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """The answer to Consider: later, somebody here has to look at the plan."""
+
+    run: RunId
+
+
+Answer = Takes | Declines | Fails | Looks
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The client's half of the conversation: what follows from what happened."""
 
 from unisono.base.errors import Fault
+from unisono.base.ids import RunId
 
 from . import legs
 from .backoff import LONGEST, delay
@@ -28,6 +29,7 @@ from .states import (
     Greeting,
     Leaving,
     Left,
+    Looks,
     Masking,
     Polling,
     Preparing,
@@ -110,9 +112,7 @@ def _follow(cursor: int, instruction: object, known: Known, *, renewed: bool = F
         case Idle():
             return Polling(cursor, renewed=renewed)
         case Consider(run=run):
-            if known.objection:
-                return Answering(cursor, Declines(run, known.objection.code, known.objection.reason))
-            return Answering(cursor, Takes(run)) if known.prepared else Preparing(cursor, run)
+            return _consider(cursor, run, known)
         case SendModel(run=run, model=model):
             if known.objection:
                 return Answering(cursor, Declines(run, known.objection.code, known.objection.reason))
@@ -126,6 +126,14 @@ def _follow(cursor: int, instruction: object, known: Known, *, renewed: bool = F
         case Secure():
             return legs.begin(cursor, instruction, known)
     raise Fault(f"no instruction: {type(instruction).__name__}")
+
+
+def _consider(cursor: int, run: RunId, known: Known) -> State:
+    if known.objection:
+        return Answering(cursor, Declines(run, known.objection.code, known.objection.reason))
+    if known.looking:
+        return Answering(cursor, Looks(run))
+    return Answering(cursor, Takes(run)) if known.prepared else Preparing(cursor, run)
 
 
 def _back_off(state: Active, event: Lost | Busy, now: float, longest: float) -> State:
