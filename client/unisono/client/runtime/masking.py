@@ -21,12 +21,12 @@ from unisono.client.trainer.at_rest import SealedFile
 from unisono.codec import Spec, decode_head, per_word
 from unisono.codec.lanes import Words
 from unisono.crypto import SEGMENT, Mask, Sha256
+from unisono.crypto.prg import SCRATCH
 from unisono.secagg.client.refusals import UpdateOutOfRange
 from unisono.secagg.shared.keys import MaskStream
 
 from .files import digest_of
 
-SCRATCH = 1 << 13  # words: 64 kB stay in the cache
 Progress = Callable[[int, int], None]
 
 

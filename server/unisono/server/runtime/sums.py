@@ -19,12 +19,13 @@ from unisono.base.errors import Corrupt
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, check_lanes
 from unisono.crypto import ENVELOPE, SEGMENT, TAG, Mask, SealingKey, layout, open_from
+from unisono.crypto.prg import SCRATCH
 from unisono.secagg.shared.keys import MaskStream
 from unisono.server.aggregation import RunningSum, read_head
 
 Words = NDArray[np.uint64]
 CORES = os.cpu_count() or 1
-STRETCH, SCRATCH = 1 << 17, 1 << 13  # words: 1 MiB unmasked at a time, 64 KiB of keystream
+STRETCH = 1 << 17  # words: 1 MiB unmasked at a time
 
 
 @dataclass(frozen=True, slots=True)
