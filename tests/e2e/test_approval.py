@@ -59,11 +59,12 @@ def test_a_run_waits_until_somebody_has_approved_its_plan(federation: Federation
 def test_the_operator_reads_why_a_site_rejects_a_plan(federation: Federation) -> None:
     federation.serve()
     federation.policy("bela", approve="ask")
-    federation.clients(*CLIENTS)
+    _, bela, _ = federation.clients(*CLIENTS)
     watch = federation.run(plan(count=1, size=3, cohort={"wait_seconds": 1.0}))
     waits_for(watch, "bela")
     time.sleep(2.0)  # longer than the run waits for processes
     assert watch.popen.poll() is None
+    assert bela.text.count("event=plan_waits") == 1, "said once, however often it asks"
     say(federation, "bela", "reject", "--reason", "not before the vote of the board")
     ended = watch.ended()
     assert ended["state"] == "failed"

@@ -16,6 +16,7 @@ from unisono.client.runtime.notices import (
     Notice,
     PlanAccepted,
     PlanDeclined,
+    PlanWaits,
     Refusal,
     Renewed,
     RoundOver,
@@ -34,6 +35,10 @@ NOTICES: list[tuple[Notice, str]] = [
     (
         PlanAccepted("r-0007", "readmission", 20, "sealed"),
         "  r-0007     readmission, 20 rounds, sealed; within your policy",
+    ),
+    (
+        PlanWaits("r-0007", "9d5e66ee" * 8),
+        "  r-0007     waits for somebody here: unisono client plans show 9d5e66ee",
     ),
     (PlanDeclined("r-0007", "policy min_cohort = 5"), "  r-0007     declined: policy min_cohort = 5"),
     (

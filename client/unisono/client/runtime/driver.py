@@ -230,9 +230,11 @@ class Driver:
         known = self._p.knowledge.of(instruction, self._recipient.hex())
         if isinstance(instruction, session.Consider):
             self._considered = instruction
-            self._undecided.pop(instruction.run, None)
+            asked = self._undecided.pop(instruction.run, None)
             if known.looking:
                 self._undecided[instruction.run] = instruction
+            if known.looking and asked is None:
+                self._show(notices.PlanWaits(instruction.run, instruction.digest))
         wanted = told.renew or due(self._p.folder, self._p.clock.wall())
         return Instructed(told.cursor, instruction, known, wanted)
 
@@ -263,8 +265,7 @@ class Driver:
             case Declines():
                 self._decline(answer)
             case Looks(run=run):
-                self._show(notices.PlanWaits(run))
-                self._p.link.looking(run)
+                self._p.link.looking(run)  # with every poll: a coordinator that lost us has forgotten it
             case Fails():
                 self._fail(answer)
         return Done()

@@ -47,6 +47,7 @@ class PlanWaits:
     """Somebody at the site has to look at a plan before it takes part."""
 
     run: str
+    plan: str  # its digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,8 @@ def sentence(name: str, notice: Notice) -> str:
             return f"{name:<12} {reason}; trying again in {show_seconds(seconds)}"
         case PlanAccepted(run=run, task=task, rounds=rounds, protection=protection):
             return f"  {run:<10} {task}, {rounds} rounds, {protection}; within your policy"
-        case PlanWaits(run=run):
-            return f"  {run:<10} waits for somebody here: unisono client plans"
+        case PlanWaits(run=run, plan=plan):
+            return f"  {run:<10} waits for somebody here: unisono client plans show {plan[:8]}"
         case PlanDeclined(run=run, reason=reason):
             return f"  {run:<10} declined: {reason}"
         case Stepped(round=number, what=what, bytes=size, seconds=seconds):
