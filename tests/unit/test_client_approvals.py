@@ -159,11 +159,17 @@ def test_documents_for_scripts(site: Path, capsys: pytest.CaptureFixture[str]) -
     }  # fmt: skip
 
 
-def test_a_plan_within_policy_is_listed_and_asks_nobody(site: Path) -> None:
+def test_a_plan_within_policy_is_listed_and_asks_nobody(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     client, asked = Approvals(site), question(plan(), waits=False)
     client.ask(asked)
     (record,) = client.records()
     assert (record.state, record.id) == ("within policy", asked.digest[:8])
+    client.ask(asked.model_copy(update={"declined": "policy tasks = []", "asked": 2000.0}))
+    (record,) = client.records()
+    assert (record.state, record.question.asked) == ("declined", 1000.0)
+    assert "declined policy tasks = []" in shown(site, capsys, "show", record.id)
 
 
 def test_an_answer_is_about_a_plan_and_a_roster_about_a_run(site: Path) -> None:

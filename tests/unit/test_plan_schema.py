@@ -97,7 +97,17 @@ def test_canonical_bytes_come_back_and_hold_every_default() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b"{", b"\xff", b'{"task":"x","zzz":1}', b'{"task":1}', b"[" * 100_000, b"{}" * 600_000],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        '{"task":"x"}'.encode("utf-16"),
+        b'{"task":"x","zzz":1}',
+        b'{"task":1}',
+        b"[" * 100_000,
+        b"{}" * 600_000,
+    ],
 )
 def test_bad_canonical_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(BadConfiguration, match=r"^plan: "):

@@ -51,7 +51,7 @@ def from_canonical(data: bytes, name: str = "plan") -> Plan:
     if len(data) > _MAX_CANONICAL:
         raise BadConfiguration(f"{name}: {len(data)} bytes long; at most {_MAX_CANONICAL} are allowed")
     try:
-        table = json.loads(data)
+        table = json.loads(data.decode())  # `json` would take UTF-16 too, whose digest is another
     except (ValueError, RecursionError):
         raise BadConfiguration(f"{name}: not the canonical JSON of a plan") from None
     if not isinstance(table, dict):

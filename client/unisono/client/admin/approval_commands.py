@@ -144,7 +144,7 @@ def _document(record: "Record") -> dict[str, object]:
         "run": question.run,
         "task": _task(question.plan),
         "state": record.state,
-        "reason": answer.reason if answer else "",
+        "reason": answer.reason if answer else question.declined,
         "asked": question.asked,
         "answered": answer.wall if answer else None,
         "roster_sha256": pinned.digest if pinned else None,
@@ -174,7 +174,9 @@ def _lines(record: "Record") -> list[str]:
                 f"{answer.said} {stamp(answer.wall)}" + (f": {answer.reason}" if answer.reason else ""),
             )
         )
-    elif question.waits:
+    if question.declined:
+        parts.append(("declined", question.declined))
+    elif answer is None and question.waits:
         parts.append(("next", f"unisono client plans approve {record.id}"))
         parts.append(("", f'unisono client plans reject {record.id} --reason "..."'))
     for name, words in parts:

@@ -48,6 +48,7 @@ class Question(_File):
     cohort: int  # clients that the run will have, as far as known
     asked: float  # wall
     waits: bool  # for an answer of somebody here
+    declined: str = ""  # why this site said no by itself
     pinned: Pinned | None = None
 
 
@@ -73,9 +74,11 @@ class Record:
 
     @property
     def state(self) -> str:
-        """waiting, approved, rejected; "within policy" where nobody has to be asked."""
+        """waiting, approved, rejected; where nobody has to be asked "within policy" or declined."""
         if self.answer is not None:
             return self.answer.said
+        if self.question.declined:
+            return "declined"
         return "waiting" if self.question.waits else "within policy"
 
     @property
@@ -98,9 +101,9 @@ class Approvals:
         """Write down what was asked; what is known of its roster stays."""
         old = self._question(question.digest)
         if old is not None:
-            same_run = old.run == question.run
-            question = question.model_copy(update={"pinned": old.pinned if same_run else None})
-            if question.model_copy(update={"asked": old.asked}) == old:
+            same = {"pinned": old.pinned, "asked": old.asked} if old.run == question.run else {}
+            question = question.model_copy(update=same)
+            if question == old:
                 return  # asked again, after a lost connection
         private_folder(self._folder)
         write_private(self._at(question.digest, "json"), question.model_dump_json().encode())

@@ -62,7 +62,7 @@ class Knowledge:
             return Known(Objection(BAD_PLAN, str(error)))
         objection = self._judgement(plan, asked.cohort)
         looking = self._judgement.waits(asked.digest, objection)
-        self._judgement.ask(asked, looking)
+        self._judgement.ask(asked, looking, objection)
         if objection:
             return Known(looking=True) if looking else Known(objection)
         agreed = self._vault.run(asked.run)
@@ -109,11 +109,12 @@ class Judgement:
         asks = self._policy.approve == "ask" and self._approvals.answer(plan) is None
         return asks and objection is not None and objection.code == NOT_APPROVED
 
-    def ask(self, asked: Consider, waits: bool) -> None:
+    def ask(self, asked: Consider, waits: bool, objection: Objection | None) -> None:
         """Put a plan on the list of those that were asked about."""
+        declined = objection.reason if objection is not None and not waits else ""
         question = Question(
             digest=asked.digest, plan=asked.plan.decode(), run=asked.run, cohort=asked.cohort,
-            asked=self._clock.wall(), waits=waits,
+            asked=self._clock.wall(), waits=waits, declined=declined,
         )  # fmt: skip
         self._approvals.ask(question)
 
