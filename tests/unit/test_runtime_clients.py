@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from unisono import plan as plans
 from unisono.base.clock import ManualClock
-from unisono.base.errors import Refused, WrongPhase
+from unisono.base.errors import NotFound, Refused, WrongPhase
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import AtRest, SealingKey, sha256_hex, system_entropy
 from unisono.identity import Authority
@@ -140,6 +140,36 @@ def test_a_long_poll_wakes_when_there_is_something_new_and_only_then(play: Play)
         await asyncio.sleep(0)
         await scene.hall.runs[scene.id].driver.handle(ModelReceived(A, MODEL, 1.0))
         assert isinstance((await asked).what, Work)
+
+    play(story)
+
+
+def test_a_plan_that_somebody_looks_at_stops_no_other_run(play: Play) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.start()
+        await scene.clients.hello(A, GREETING)
+        first = await scene.clients.next_instruction(A, 0, 0.0, False)
+        assert isinstance(first.what, Consider)
+        lines = len(scene.hall.store.audit())
+        for _ in range(3):  # it says so with every poll
+            await scene.clients.looking(A, scene.id)
+        assert len(scene.hall.store.audit()) == lines + 1
+        assert isinstance(scene.run.stage, Waiting)
+        assert scene.run.stage.looking == {A}
+        assert await scene.clients.next_instruction(A, first.cursor, 0.0, False) == first
+        second = RunId("r-0002")
+        plan = plans.canonical(PLAN)
+        scene.hall.store.create(plan, plans.digest(PLAN), begin(PLAN, 0.0), 0.0, 0.0, "operator")
+        await scene.coordinator.start(second)
+        other = (await scene.clients.next_instruction(A, first.cursor, 0.0, False)).what
+        assert isinstance(other, Consider)
+        assert other.run == second
+        await scene.clients.joined(A, second, MANIFEST.encode(), MODEL)
+        back = (await scene.clients.next_instruction(A, 0, 0.0, False)).what
+        assert isinstance(back, Consider)
+        assert back.run == scene.id
+        with pytest.raises(NotFound):
+            await scene.clients.looking(A, RunId("r-0009"))
 
     play(story)
 
