@@ -368,12 +368,20 @@ class Site:
     def start(self) -> None:
         key = bytes([self.number] * 32)
         self.vault = Vault(self.folder, self.clock)
+        self.vault._db.execute("PRAGMA synchronous = OFF")  # processes end here, power does not
         attempts = Attempts(self.vault, key, place_of(self.folder / "state.db"))
         models = Cache(self.folder / "cache", key)
         config = Config(tasks={"t": "x:T"})
         approvals = Approvals(self.folder)
         judgement = Judgement(config, self.policy, approvals, self.clock)
-        member = Member(self.name, identity(self.name), Digest("0" * 64), self.policy, judgement)
+        member = Member(
+            self.name,
+            identity(self.name),
+            identity(self.name).public,
+            Digest("0" * 64),
+            self.policy,
+            judgement,
+        )
         disk = Disk(self.vault, attempts, models, Examiner(models, key), AtRest(key), approvals)
         self.protection = Protection(member, disk, self.seen.append)
         self.attempts, self.cache = attempts, models

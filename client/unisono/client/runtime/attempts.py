@@ -51,6 +51,7 @@ class Attempts:
         self._vault, self._at_rest = vault, AtRest(key)
         self._open: dict[Attempt, State] = {}
         self._written: dict[Attempt, bytes] = {}
+        self._released: dict[RunId, list[Release]] = {}  # of attempts whose states are gone
         self.rolled_back = self._check_place(place)
 
     # runs
@@ -162,26 +163,25 @@ class Attempts:
 
     def releases(self, run: RunId) -> tuple[Release, ...]:
         """Return what of this site may be opened, or was, in a run."""
-        rows = self._vault.rows(
-            "SELECT round, attempt, release FROM attempts WHERE run = ? ORDER BY round, attempt", (run,)
-        )
-        found = []
-        for round_, attempt, release in rows:
-            state = self.state(Attempt(run, round_, attempt))
-            kept = release_of(state) if state is not None else release and Release.decode(release)
-            if kept:
-                found.append(kept)
-        return tuple(found)
+        if run not in self._released:
+            query = "SELECT release FROM attempts WHERE run = ? AND release IS NOT NULL"
+            rows = self._vault.rows(query, (run,))
+            self._released[run] = [Release.decode(release) for (release,) in rows]
+        present = [release_of(state) for state in self._states(run)]
+        return (*self._released[run], *(release for release in present if release is not None))
 
-    def contexts(self, run: RunId) -> set[bytes]:
-        """Return the contexts of a run's attempts whose states are here."""
+    def _states(self, run: RunId) -> list[State]:
         rows = self._vault.rows(
             "SELECT round, attempt FROM attempts WHERE run = ? AND state IS NOT NULL", (run,)
         )
-        states = [self.state(Attempt(run, round_, attempt)) for round_, attempt in rows]
+        found = [self.state(Attempt(run, round_, attempt)) for round_, attempt in rows]
+        return [state for state in found if state is not None]
+
+    def contexts(self, run: RunId) -> set[bytes]:
+        """Return the contexts of a run's attempts whose states are here."""
         return {
             state.ctx if isinstance(state, Abandoned) else state.frame.ctx
-            for state in states
+            for state in self._states(run)
             if isinstance(state, Abandoned | Framed)
         }
 
@@ -197,22 +197,26 @@ class Attempts:
         with self._vault.transaction() as db:
             db.execute("DELETE FROM attempts WHERE run = ?", (run,))
             db.execute("UPDATE secure_runs SET ended = 1 WHERE run = ?", (run,))
+        self._released.pop(run, None)
         return gone
 
     def _delete(self, condition: str, values: tuple[str | int, ...]) -> tuple[Attempt, ...]:
-        rows = self._vault.rows(
+        found = self._vault.rows(
             f"SELECT run, round, attempt FROM attempts WHERE {condition} AND state IS NOT NULL",  # noqa: S608
             values,
         )
-        gone = tuple(Attempt(RunId(run), round_, attempt) for run, round_, attempt in rows)
+        gone = tuple(Attempt(RunId(run), round_, attempt) for run, round_, attempt in found)
         if not gone:
             return ()
-        kept = [(_encoded(self.state(at)), *_key(at)) for at in gone]
+        released = [release_of(state) if (state := self.state(at)) else None for at in gone]
+        rows = [(release and release.encode(), *_key(at)) for at, release in zip(gone, released, strict=True)]
         with self._vault.transaction() as db:
-            db.executemany(f"UPDATE attempts SET state = NULL, release = ? WHERE {_OF}", kept)  # noqa: S608
-        for at in gone:
+            db.executemany(f"UPDATE attempts SET state = NULL, release = ? WHERE {_OF}", rows)  # noqa: S608
+        for at, release in zip(gone, released, strict=True):
             self._open.pop(at, None)
             self._written.pop(at, None)
+            if release is not None and at.run in self._released:
+                self._released[at.run].append(release)
         return gone
 
     # copies
@@ -281,11 +285,6 @@ def _touch(db: sqlite3.Connection, run: RunId) -> None:
     db.execute(
         "INSERT OR IGNORE INTO secure_runs VALUES (?, '[]', 0, 0, '[]', 0, '', 0.0, ?, 0)", (run, _NEVER)
     )
-
-
-def _encoded(state: State | None) -> bytes | None:
-    release = release_of(state) if state is not None else None
-    return release.encode() if release is not None else None
 
 
 def _key(at: Attempt) -> tuple[str, int, int]:

@@ -75,6 +75,7 @@ from .uploads import Parcel, file_reader, send
 from .vault import Vault
 
 POLL_SECONDS = 25.0
+DUE_SECONDS = 1.0  # between two looks at the certificate
 LOOK_SECONDS = 1.0  # a poll while somebody here has to look at a plan
 FAULT_SECONDS = 2.0  # before a coordinator that broke down is asked again
 CLOCK_TOLERANCE = 300.0
@@ -110,6 +111,7 @@ class Driver:
         self._outcome: Outcome | None = None
         self._pace = Pace()
         self._trouble = ""
+        self._due, self._look_again = False, float("-inf")
 
     def run(self) -> Left:
         """Take part until asked to leave, or until nothing more can succeed."""
@@ -190,6 +192,7 @@ class Driver:
         match state:
             case Renewing():
                 not_after = renew(self._p.link, self._p.folder, self._p.clock.wall())
+                self._look_again = float("-inf")
                 self._show(notices.Renewed(not_after))
             case BackingOff(until=until):
                 seconds = max(0.0, until - self._p.clock.ticks())
@@ -235,8 +238,14 @@ class Driver:
                 self._undecided[instruction.run] = instruction
             if known.looking and asked is None:
                 self._show(notices.PlanWaits(instruction.run, instruction.digest))
-        wanted = told.renew or due(self._p.folder, self._p.clock.wall())
-        return Instructed(told.cursor, instruction, known, wanted)
+        return Instructed(told.cursor, instruction, known, told.renew or self._is_due())
+
+    def _is_due(self) -> bool:
+        """Tell whether the certificate is to be renewed; it is looked at once a second, not once a call."""
+        now = self._p.clock.ticks()
+        if now >= self._look_again:
+            self._due, self._look_again = due(self._p.folder, self._p.clock.wall()), now + DUE_SECONDS
+        return self._due
 
     def _decided(self) -> session.Instruction:
         """Return the plan that somebody here has looked at by now; it was asked about once."""

@@ -39,6 +39,7 @@ class Member:
 
     name: ClientName
     key: SigningKey = field(repr=False)
+    public: bytes  # of it
     ca: Digest  # fingerprint
     policy: Policy
     judge: Judge
@@ -130,7 +131,7 @@ class Invitation:
     def _check_known(self, certificates: Iterable[Certificate], releases: Iterable[Release]) -> None:
         """Row 3: a certificate with this site's signature is of an attempt that its disk knows."""
         contexts = {release.ctx for release in releases} | self.store.contexts(self.order.attempt.run)
-        public = self.member.key.public
+        public = self.member.public
         for certificate in certificates:
             if certificate.ctx in contexts:
                 continue

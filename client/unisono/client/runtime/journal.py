@@ -18,6 +18,7 @@ class Journal:
 
     def __init__(self, path: Path, level: Level) -> None:
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", buffering=1)
+        self._moves = level == "debug"
         self._log = structlog.wrap_logger(
             structlog.WriteLogger(self._file),
             processors=[
@@ -30,6 +31,8 @@ class Journal:
 
     def __call__(self, notice: Notice) -> None:
         match notice:
+            case Moved() if not self._moves:
+                return
             case Moved():
                 say = self._log.debug
             case CannotReach() | ClocksDiffer() | Refusal() | SatOut() | WorkFailed():

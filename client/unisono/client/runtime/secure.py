@@ -223,7 +223,7 @@ class Protection:
                 check_own_statement(
                     advertise(entry.ctx0, entry.name, entry.keys),
                     entry.signature,
-                    self._member.key.public,
+                    self._member.public,
                     (state.entry.signature,),
                 )
 
@@ -340,7 +340,7 @@ class Protection:
         for member in survivors.members:
             if member.number == frame.me:
                 statement = upload(frame.ctx, state.u1, frame.spec.length, member.digest)
-                check_own_statement(statement, member.signature, self._member.key.public, ())
+                check_own_statement(statement, member.signature, self._member.public, ())
 
     def _certified(self, order: Secure, quorum: Quorum) -> bytes:
         at = order.attempt
