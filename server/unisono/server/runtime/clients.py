@@ -206,16 +206,15 @@ class Clients:
                 await lineage.driver.handle(Offered(client))
 
     def _instruct(self, client: ClientName, session: Session, renew: bool) -> Instruction:
-        """Return the first duty that there is; a plan that somebody there looks at stops no other run."""
-        last, looking = None, None
+        """Return the first duty that waits for this client; what waits for others stops no other run."""
+        last, done = None, None
         for lineage in self._hall.runs.values():
             last = lineage.outcome(client) or last
             what = self._duty(lineage, client, session)
-            if what is not None and _looks(lineage.run, client):
-                looking = looking or what
-            elif what is not None:
+            if what is not None and _pressing(lineage.run, client):
                 return Instruction(what, last, renew)
-        return Instruction(looking, last or self._hall.ended.get(client), renew)
+            done = done or what
+        return Instruction(done, last or self._hall.ended.get(client), renew)
 
     @staticmethod
     def _duty(lineage: Lineage, client: ClientName, session: Session) -> Duty:
@@ -244,6 +243,19 @@ def _others(run: Run, client: ClientName) -> bool:
 def _looks(run: Run, client: ClientName) -> bool:
     """Tell whether it is known that somebody at this site has to look at the plan."""
     return isinstance(run.stage, Waiting) and client in run.stage.looking
+
+
+def _pressing(run: Run, client: ClientName) -> bool:
+    """Tell whether the run waits for this client's answer to its instruction.
+
+    One that is answered stays the same until the next: a plan that somebody there looks at, and a leg of
+    secure aggregation that waits for others.
+    """
+    match run.stage:
+        case InRound(phase=Securing(waiting=waiting)):
+            return client in waiting
+        case _:
+            return not _looks(run, client)
 
 
 def _works(run: Run, client: ClientName, round_: int, attempt: int) -> bool:
