@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from unisono.base.errors import Corrupt, Error, PeerFault, Refused, WrongPhase
+from unisono.base.errors import Corrupt, Error, Fault, PeerFault, Refused, WrongPhase
 from unisono.base.ids import RunId
 from unisono.client.session import Attempt, Known, Masked, Objection, Secure, Update, UpdateKey
 from unisono.client.trainer.at_rest import SealedFile
@@ -235,10 +235,12 @@ class Protection:
     # the vector
 
     def wanted(self, order: Secure) -> Vector | None:
-        """Return which vector an attempt needs, unless it is stored.  Raises Objected without a roster."""
+        """Return which vector an attempt needs, unless it is stored.  Raises Objected if it needs none."""
         codec = self._codec(order)
         if codec is None:
-            raise Objected(WrongPhase.code, "there is no roster yet that says what to send")
+            with self._refusing(order):  # of `Advertised` and `Abandoned`
+                self._state(order).receive_deal(Deal.decode(order.message))
+            raise Fault("a state without a roster took a deal")
         key = _key(order, codec)
         return None if self._vault.update(key, "") else Vector(key, codec, self._context(key))
 
