@@ -60,8 +60,8 @@ class Bounding:
         run, round_ = self._store.run(self._order.attempt.run), self._order.attempt.round
         if run.bounds:
             return run.bounds, round_ - run.bounds_round
-        examined = self._examiner.examine(self._order.model, self._agreement.manifest)
         try:
-            return (first_bound(examined.norm),) * parts, round_ - 1
+            length = self._examiner.norm(self._order.model, self._agreement.manifest)
+            return (first_bound(length),) * parts, round_ - 1
         except BadUpdate as wrong:
             raise BadModel(str(wrong)) from None
