@@ -13,6 +13,8 @@ from unisono.secagg.shared.laying import terms_of
 
 from .promises import staying
 
+_NAMED = 12  # sites that are listed by name
+
 
 def described(plan: Plan, cohort: int) -> Iterator[tuple[str, str]]:
     """Yield (what, words) of a plan; `cohort` is the number of clients as far as known, 0 if it is not."""
@@ -32,7 +34,11 @@ def described(plan: Plan, cohort: int) -> Iterator[tuple[str, str]]:
     yield "strategy", f"{plan.aggregation.strategy} ({_listed(plan.aggregation.parameters)})"
     yield "ends", _ends(plan)
     yield "who", _who(plan)
-    yield "leaves here", f"in each round one update of the model and the sums of its metrics; {_reader(plan)}"
+    yield (
+        "leaves here",
+        "once the names and shapes of the model's tensors; in each round one update of the model and the "
+        f"sums of its metrics, {_reader(plan)}",
+    )
     yield "stays here", "examples, code, and what the task prints"
     yield "protection", _protection(plan, cohort)
 
@@ -92,7 +98,9 @@ def promise(record: Record) -> str:
             "the roster is not known before the run starts; then it is shown here, to be compared with the "
             "other sites: what nobody compared was written by the coordinator alone"
         )
-    sites = f"{len(pinned.sites)} sites of {pinned.run}"
+    names = [name for name, _ in pinned.sites]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    sites = f"{len(names)} sites of {pinned.run} ({', '.join(names[:_NAMED])}{more})"
     if record.compared:
         how = "policy.toml names it" if pinned.in_policy else "somebody here compared it"
         return f"{sites}; {how}: sums stay closed to a coordinator that deviates and invents sites, too"
