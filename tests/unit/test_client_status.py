@@ -23,6 +23,8 @@ from unisono.base.errors import (
 )
 from unisono.client.runtime.halt import Halt, Halted, stall_guard
 from unisono.client.runtime.status import CoordinatorFault, HelloFirst, error_named, error_of, reason_of
+from unisono.secagg.client import refusals
+from unisono.secagg.server import faults
 from unisono.server.runtime import presence
 from unisono.server.services.status import status_of
 
@@ -129,6 +131,23 @@ def test_a_code_of_a_later_version_keeps_its_family() -> None:
     assert type(found) is Refused
     assert type(error_named("not_enrolled", "x")) is NotEnrolled
     assert type(error_named("new_rule", "x")) is Refused
+
+
+@pytest.mark.parametrize(
+    "family", [*faults.Blamed.__subclasses__(), faults.AttemptOpen, faults.TooFewShares, faults.SumMismatch],
+    ids=lambda family: family.code,
+)  # fmt: skip
+def test_what_the_coordinator_says_of_an_attempt_keeps_its_code(family: type[Error]) -> None:
+    error = family.__new__(family, "site-001: no")
+    found = error_of(Failed(*status_of(error)), "fl:8443")
+    assert (type(found), found.code, str(found)) == (family, family.code, "site-001: no")
+
+
+@pytest.mark.parametrize("family", refusals.Refusal.__subclasses__(), ids=lambda family: family.code)
+def test_every_code_of_a_refusal_is_known(family: type[Error]) -> None:
+    found = error_named(family.code, "no")
+    assert found.code == family.code
+    assert isinstance(found, Refused | faults.Blamed)
 
 
 def test_a_transfer_that_stands_still_is_cancelled_and_one_that_moves_is_not() -> None:

@@ -31,12 +31,14 @@ def presence(clock: ManualClock) -> Presence:
 def test_only_movement_is_progress(presence: Presence, clock: ManualClock) -> None:
     assert presence.silence(RUN, (A,)) == {A: 0.0}
     clock.advance(10)
-    presence.moved(A, "training", 1, 9)
+    presence.moved(A, "training", 1, 100)
     clock.advance(5)
-    presence.moved(A, "training", 1, 9)  # the same again
     presence.seen(A)  # a poll
     assert presence.silence(RUN, (A,)) == {A: 5.0}
-    presence.moved(A, "training", 2, 9)
+    presence.moved(A, "training", 1, 100)  # a percent of a long training: clients report only what moved
+    assert presence.silence(RUN, (A,)) == {A: 0.0}
+    clock.advance(1)
+    presence.moved(A, "training", 2, 100)
     assert presence.silence(RUN, (A,)) == {A: 0.0}
     clock.advance(1)
     presence.moved(A, "uploading", 2, 9)  # another stage is

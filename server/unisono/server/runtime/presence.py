@@ -76,11 +76,10 @@ class Presence:
         return session
 
     def moved(self, client: ClientName, stage: str, done: int, total: int) -> None:
-        """Note progress.  The same numbers again are no progress."""
+        """Note progress.  A client reports only what moved, in percent: a long percent is said many times."""
         session = self.seen(client)
-        if (session.stage, session.done, session.total) != (stage, done, total):
-            session.stage, session.done, session.total = stage, done, total
-            session.moved = session.seen
+        session.stage, session.done, session.total = stage, done, total
+        session.moved = session.seen
 
     def waits(self, client: ClientName) -> None:
         """Note that a client is made to wait by us: its silence does not count."""
