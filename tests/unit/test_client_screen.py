@@ -1,12 +1,14 @@
 """What a person at the site reads: one line an event in a pipe, sentences and bars on a terminal."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from unisono.base.clock import ManualClock
+from unisono.client.runtime import notices
 from unisono.client.runtime.journal import Journal
 from unisono.client.runtime.notices import (
     CannotReach,
@@ -112,3 +114,17 @@ def test_the_journal_keeps_what_the_task_said_and_is_for_its_owner_only(tmp_path
     (line,) = (json.loads(text) for text in (tmp_path / "client.log").read_text().splitlines())
     assert (line["event"], line["level"], line["detail"]) == ("WorkFailed", "warning", 'ValueError: "Meier"')
     assert (tmp_path / "client.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_words_of_secure_aggregation() -> None:
+    pinned = notices.RosterPinned("r-0007", 5, "SHA256:fb3e-91c4", compared=False)
+    words = sentence("hospital-a", pinned)
+    assert "roster of 5 sites SHA256:fb3e-91c4" in words
+    assert "only the coordinator wrote it" in words
+    assert "coordinator" not in sentence("hospital-a", replace(pinned, compared=True))
+    refused = notices.SatOut("r-0007", 3, 1, "no_quorum", "1 of 3 agreed", True, "ab" * 32)
+    words = sentence("hospital-a", refused)
+    assert "round 3    not taken   1 of 3 agreed" in words
+    assert "unisono client plans approve abababab" in words
+    assert "stopped" not in sentence("hospital-a", replace(refused, stops_run=False))
+    assert "unisono client plans" in sentence("hospital-a", notices.PlanWaits("r-0007"))
