@@ -127,4 +127,5 @@ def test_the_words_of_secure_aggregation() -> None:
     assert "round 3    not taken   1 of 3 agreed" in words
     assert "unisono client plans approve abababab" in words
     assert "stopped" not in sentence("hospital-a", replace(refused, stops_run=False))
-    assert "unisono client plans" in sentence("hospital-a", notices.PlanWaits("r-0007"))
+    waits = notices.PlanWaits("r-0007", "cd" * 32)
+    assert "unisono client plans" in sentence("hospital-a", waits)

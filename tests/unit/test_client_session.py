@@ -268,7 +268,7 @@ class Life:
                 return broken or Instructed(9, found, known)
             case Downloading():
                 self.cached = broken is None
-            case Training(work=task):
+            case Training(work=Work() as task):
                 self.trained.append(task.key)
                 self.vault[task.key] = update(task)
                 return broken if isinstance(broken, Refused) else Trained(self.vault[task.key])
