@@ -83,13 +83,15 @@ class Scheme:
 
     keys: dict[str, SigningKey] = field(default_factory=dict)
     lie: Lie | None = None
-    told: int = 0
+    step: int = 0  # of the lie's steps
     lies: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
     hold: bool = False  # uploads of the victim do not begin
     heard: list[Heard] = field(default_factory=list)
     shown: dict[tuple[int, int, str], pb.Secure] = field(default_factory=dict)  # the truth, to the victim
     blobs: dict[bytes, bytes] = field(default_factory=dict)
-    plan: bytes = b""  # considered by the victim in place of the true one
+    hook: Callable[[pb.Instruction], None] | None = None  # changes whatever the victim is told
+    other: pb.Secure | None = None  # what one of the others was told last
+    forced: pb.Secure | None = None  # told at once, once
 
     def left(self, round_: int, attempt: int = 1, client: str = VICTIM) -> list[str]:
         """Return what left a site in an attempt; the same thing said again is one thing."""
@@ -99,6 +101,10 @@ class Scheme:
     def codes(self) -> list[str]:
         """Return the codes with which the victim refused."""
         return [h.code for h in self.heard if h.client == VICTIM and h.code]
+
+    def words(self) -> str:
+        """Return what the victim said, for a test that failed."""
+        return ", ".join(f"{h.round}.{h.attempt} {h.what} {h.code}" for h in self.heard if h.client == VICTIM)
 
     def said(self, client: str, kind: str, round_: int, attempt: int = 1) -> bytes | None:
         """Return the last message of a kind."""
@@ -143,8 +149,8 @@ class Scheme:
 
     def shows(self, found: pb.Instruction) -> pb.Instruction:
         """Change what the victim is told."""
-        if found.WhichOneof("what") == "consider" and self.plan:
-            found.consider.plan = self.plan
+        if self.hook is not None:
+            self.hook(found)
         if found.WhichOneof("what") != "secure":
             return found
         at = found.secure.attempt
@@ -159,7 +165,6 @@ class Scheme:
 
     def _tells(self, secure: pb.Secure) -> None:
         """Note that a lie is told, and what had left the victim by then."""
-        self.told += 1
         self.lies.append((len(self.heard), (secure.attempt.round, secure.attempt.attempt)))
 
     def left_since(self) -> list[str]:
@@ -172,15 +177,20 @@ class Scheme:
 
     async def instead(self, cursor: int) -> pb.Instruction | None:
         """Return what is told out of turn."""
+        if self.forced is not None:
+            found, self.forced = self.forced, None
+            self._tells(found)
+            return pb.Instruction(cursor=cursor, secure=found)
         lie = self.lie
-        if lie is None or self.told >= len(lie.steps) or self.codes():
+        if lie is None or self.step >= len(lie.steps) or self.codes():
             return None
-        after, tell = lie.steps[self.told]
+        after, tell = lie.steps[self.step]
         if after and self.said(VICTIM, after, lie.round, lie.attempt) is None:
             return None
         last = list(self.shown.values())[-1]
         while (changed := tell(self, pb.Secure.FromString(last.SerializeToString()))) is None:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
+        self.step += 1
         self._tells(changed)
         return pb.Instruction(cursor=cursor, secure=changed)
 
@@ -191,12 +201,14 @@ class Scheme:
             at, kind = request.said.attempt, kind_of(request.said.message)
             code = "share_unreadable" if kind == "complaint" else ""
             self.heard.append(Heard(client, kind, at.round, at.attempt, request.said.message, code))
-            return not (self.lie and client == VICTIM and kind in self.lie.swallow)
+            lie = self.lie
+            mine = lie and client == VICTIM and (at.round, at.attempt) == (lie.round, lie.attempt)
+            return not (lie and mine and kind in lie.swallow)
         if what == "task_failed":
             at = request.task_failed.attempt
             self.heard.append(Heard(client, "failed", at.round, at.attempt, code=request.task_failed.code))
-        if what == "joined":
-            self.heard.append(Heard(client, "joined", 0, 0))
+        if what in {"joined", "looking"}:
+            self.heard.append(Heard(client, what, 0, 0))
         if what == "declined":
             self.heard.append(Heard(client, "declined", 0, 0, code=request.declined.code))
         return not (what == "leaving" and client == VICTIM)  # it is killed, as far as anybody knows
@@ -223,7 +235,9 @@ class Rounds(RoundService):
         self, request: pb.NextInstructionRequest, context: Context
     ) -> pb.Instruction:
         if self._guard.caller(context).name != VICTIM:
-            return await super().NextInstruction(request, context)
+            found = await super().NextInstruction(request, context)
+            self.scheme.other = found.secure if found.WhichOneof("what") == "secure" else self.scheme.other
+            return found
         instead = await self.scheme.instead(request.cursor)
         if instead is not None:
             return instead

@@ -19,16 +19,13 @@ from federation_world import Caller, Federation, serving
 from hostile_scheme import ALL, CHANGES, HONEST, PLAN, POLICY, VICTIM, Lie, Rounds, Scheme, Transfers
 from secure_site import SecureSite
 
-from unisono.base.ids import RunId
 from unisono.base.system_clock import SystemClock
 from unisono.client.config import Config
 from unisono.client.runtime import ledger
-from unisono.client.runtime.attempts import Attempts
+from unisono.client.runtime.approvals import Answer, Approvals
 from unisono.client.runtime.enrol import enrol
 from unisono.client.runtime.halt import Halt
-from unisono.client.runtime.place import place_of
-from unisono.client.runtime.site import World, opened, vault_key
-from unisono.client.runtime.vault import Vault
+from unisono.client.runtime.site import World, opened
 from unisono.crypto import SigningKey, TlsKey
 from unisono.server.services import server as services
 from unisono.wire.v1 import admin_pb2 as admin
@@ -95,14 +92,11 @@ class Victim:
         self.policy = policy or self.policy
         self.start()
 
-    async def resume(self, run: RunId) -> None:
-        """Go on with a stopped run, as somebody at the site says it."""
-        await self.stop()
-        vault = Vault(self.folder, SystemClock())
-        key, place = vault_key(self.folder), place_of(self.folder / "state.db")
-        assert Attempts(vault, key, place).resume(run)
-        vault.close()
-        self.start()
+    def approve(self) -> None:
+        """Look at the plan and approve it, as `unisono client plans approve` does."""
+        approvals = Approvals(self.folder)
+        (record,) = approvals.records()
+        approvals.say(record, Answer(said="approved", wall=SystemClock().wall()))
 
     def audit(self) -> list[ledger.Line]:
         """Return its audit log, the chain checked; it may be running."""
@@ -141,6 +135,8 @@ class Hostile:
         pairs = zip(self.callers, CHANGES, strict=True)
         self.sites = [SecureSite(caller, change, self.plan) for caller, change in pairs]
         await self.until(lambda: self.scheme.left(0, 0) or self.scheme.codes())  # "joined", or not
+        if "declined" in [heard.what for heard in self.scheme.heard]:
+            return
         for site in self.sites:
             await site.caller.join()
         await self.callers[0].send_model()
@@ -174,7 +170,7 @@ class Hostile:
     async def published(self, round_: int, who: tuple[str, ...] = ALL) -> None:
         """Wait for a round, and for these survivors."""
         await self.until(lambda: self.last[0] >= round_)
-        assert self.last == (round_, who)
+        assert self.last == (round_, who), (self.last, self.scheme.words())
 
     async def close(self) -> None:
         for life in self.lives:
@@ -258,9 +254,13 @@ class Case:
     name: str
     lie: Lie
     code: str
-    stops: bool = False  # the run, at the site, until somebody has looked
     same: bool = False  # the lie is about another attempt: the victim takes part in the round's true one
     may: tuple[str, ...] = ()  # what may leave the victim after the first lie
+
+    @property
+    def stops(self) -> bool:
+        """Whether the site leaves the run until somebody has looked: no honest coordinator can cause it."""
+        return self.code in {"own_keys_changed", "survivor_not_signed", "no_quorum", "dead_and_alive"}
 
     def __str__(self) -> str:
         return f"{self.row}, {self.name}: {self.code}"
@@ -274,20 +274,24 @@ async def refusal(template: Template, path: Path, monkeypatch: pytest.MonkeyPatc
         await world.begin()
         world.live()
         await world.until(lambda: scheme.codes() or world.last[0] > lie.round)
-        assert scheme.codes() == [case.code]  # the coordinator learns it
-        assert victim.refused() == [case.code]  # the site's ledger has it
+        assert scheme.codes() == [case.code], scheme.words()  # the coordinator learns it
+        assert victim.refused() == [case.code], victim.refused()  # the site's ledger has it
         uploaded = "upload" in scheme.left(lie.round, lie.attempt) or case.same
         await world.published(lie.round, ALL if uploaded else HONEST)
         await world.published(lie.round + 1, world.after(case))
-        assert scheme.left_since() == list(case.may)  # and nothing else has left
+        assert scheme.left_since() == list(case.may), scheme.words()  # and nothing else has left
         if case.stops:
             await looked(world, case)
-        assert scheme.codes() == [case.code] * (2 if case.stops else 1)
+        else:
+            assert scheme.codes() == [case.code], scheme.words()
 
 
 async def looked(world: Hostile, case: Case) -> None:
     """See that the site takes no part in its run until somebody there has looked."""
-    line = [line for line in world.victim.audit() if line.kind == "run_stopped"]
-    assert [found.detail["code"] for found in line] == [case.code]
-    await world.victim.resume(RunId("r-0001"))
+    kinds = [(line.kind, line.detail.get("code")) for line in world.victim.audit()]
+    assert kinds.count(("run_stopped", case.code)) == 1
+    assert not world.scheme.left(case.lie.round + 1)
+    assert set(world.scheme.codes()) == {case.code}, world.scheme.words()  # asked again, it says so again
+    world.victim.approve()
     await world.until(lambda: world.last[1] == ALL)
+    assert "resumed" in [line.kind for line in world.victim.audit()]

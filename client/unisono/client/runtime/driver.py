@@ -231,6 +231,8 @@ class Driver:
             self._over(told.outcome)
         instruction = self._decided() if isinstance(told.instruction, session.Idle) else told.instruction
         known = self._p.knowledge.of(instruction, self._recipient.hex())
+        if known.objection is not None and isinstance(instruction, session.Work):
+            self._p.protection.objects(instruction.attempt, known.objection)
         if isinstance(instruction, session.Consider):
             self._considered = instruction
             asked = self._undecided.pop(instruction.run, None)

@@ -94,7 +94,9 @@ class Protection:
             if objection := self._without(order) or self._other_model(order):
                 return Known(objection)
         if agreement(self._vault, order.attempt.run, order.plan) is None:
-            return Known(Objection(NOT_JOINED, "this site has not agreed to that plan"))
+            objection = Objection(NOT_JOINED, "this site has not agreed to that plan")
+            self.objects(order.attempt, objection)
+            return Known(objection)
         return Known(
             cached=self._disk.cache.has(order.model, order.model_bytes),
             stored=order.leg in {"roster", "deal"} and self._stored(order) is not None,
@@ -132,6 +134,11 @@ class Protection:
         text = f'invited to start from one model, and shown another, {order.model}, with "{order.leg}"'
         self._refuse(order, SecondContext.code, text)
         return Objection(SecondContext.code, text)
+
+    def objects(self, at: Attempt, objection: Objection) -> None:
+        """Write down, once, that this site does not do what it is asked in an attempt: in the clear, say."""
+        if not self._store.refused(at):
+            self._store.refuse(at, objection.code, objection.reason, "", stops_run=False)
 
     def told(self, at: Attempt) -> None:
         """Note that the coordinator heard why this site sits an attempt out: it is said once."""

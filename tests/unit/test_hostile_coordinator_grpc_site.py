@@ -1,0 +1,313 @@
+"""A hostile coordinator against a real client over gRPC: what a site's own policy, disk and past refuse.
+
+Rows 1 to 5 and 20 of reference 1.4, as far as they need a client that is started again, or an attempt that
+failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hostile_scheme import ALL, HONEST, PLAN, POLICY, VICTIM, Lie, Scheme, crafted
+from hostile_world import Hostile, Template, hostile, template
+
+from unisono import strategies
+from unisono.plan import Plan, canonical
+from unisono.secagg.shared.certificates import AbandonCertificate
+from unisono.wire.v1 import round_pb2 as pb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from federation_world import Play
+
+    from unisono.client.policy import Policy
+
+__all__ = ["template"]
+SEALED = Plan.model_validate(
+    {**PLAN.model_dump(mode="json"), "protection": {"mode": "sealed", "max_colluding": 0}}
+)
+SMALL = PLAN.model_copy(update={"cohort": PLAN.cohort.model_copy(update={"size": 4})})
+
+
+@pytest.fixture
+def tell(
+    template: Template, tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Play a story in a world of its own."""
+
+    def told(story: Callable[[Hostile], object], policy: Policy = POLICY) -> None:
+        async def whole() -> None:
+            async with hostile(template, tmp_path / "w", monkeypatch, policy) as world:
+                await story(world)  # type: ignore[misc]
+
+        play(whole())
+
+    return told
+
+
+async def refuses(world: Hostile, code: str) -> None:
+    """Wait for the refusal, at the coordinator and in the site's ledger."""
+    await world.until(world.scheme.codes)
+    assert set(world.scheme.codes()) == {code}, world.scheme.words()
+    assert world.victim.refused()[:1] == [code], [line.kind for line in world.victim.audit()]
+
+
+# row 1
+
+
+def test_1_a_sealed_plan_outside_policy(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        def downgrade(found: pb.Instruction) -> None:
+            if found.WhichOneof("what") == "consider":
+                found.consider.plan = canonical(SEALED)
+
+        world.scheme.hook = downgrade
+        await world.begin()
+        assert world.scheme.codes() == ["outside_policy"]
+        (line,) = [line for line in world.victim.audit() if line.kind == "declined"]
+        assert str(line.detail["reason"]).startswith("outside_policy: ")
+        assert not world.scheme.left(0, 0)
+
+    tell(story)
+
+
+def test_1_sealed_work_in_a_run_under_secagg(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        def downgrade(found: pb.Instruction) -> None:
+            if found.WhichOneof("what") == "secure" and found.secure.attempt.round == 1:
+                asked = found.secure
+                spec = strategies.spec_for((), {}, ("loss",), lanes=32, clients=5).encode()
+                found.work.CopyFrom(
+                    pb.Work(
+                        attempt=asked.attempt,
+                        kind=asked.kind,
+                        plan_sha256=asked.plan_sha256,
+                        model_sha256=asked.model_sha256,
+                        model_bytes=asked.model_bytes,
+                        spec=spec,
+                        idle_seconds=20.0,
+                    )
+                )  # fmt: skip
+
+        world.scheme.hook = downgrade
+        await world.begin()
+        world.live()
+        await refuses(world, "bad_spec")
+        await world.published(1, HONEST)
+        assert not world.scheme.left(1)
+        await world.published(2)
+
+    tell(story)
+
+
+def test_1_a_plan_that_nobody_here_agreed_to(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        world.scheme.lie = Lie(lambda _, secure: crafted(secure, plan_sha256=bytes(32)), "invitation")
+        await world.begin()
+        world.live()
+        await refuses(world, "not_joined")
+        await world.published(1, HONEST)
+        assert not world.scheme.left(1)
+        await world.published(2)
+
+    tell(story)
+
+
+def test_1_an_invitation_before_anybody_approved_the_plan(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        world.plan = SMALL
+        await world.begin()
+        assert world.scheme.left(0, 0) == ["looking"]
+        world.live()
+        await world.until(lambda: world.scheme.other)
+        world.scheme.forced = world.scheme.other
+        await refuses(world, "not_joined")
+        assert not [heard for heard in world.scheme.heard if heard.client == VICTIM and heard.message]
+
+    tell(story, replace_policy(approve="ask"))
+
+
+def replace_policy(**fields: object) -> Policy:
+    return POLICY.model_copy(update=fields)
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [
+        ({"protections": ("sealed",)}, "outside_policy"),
+        ({"min_cohort": 5}, "outside_policy"),
+        ({"max_colluding": 2}, "outside_policy"),
+        ({"tasks": ("another",)}, "outside_policy"),
+        ({"max_epsilon": 1.0}, "outside_policy"),
+        ({"plans": ("f" * 64,)}, "plan_not_approved"),
+        ({"approve": "ask"}, "plan_not_approved"),
+        ({"roster_digest": "f" * 64}, "roster_not_pinned"),
+    ],
+)
+def test_1_2_a_policy_that_became_stricter(
+    tell: Callable[..., None], policy: dict[str, object], code: str
+) -> None:
+    """The site agreed to the plan; then its policy was changed: it is asked again at every invitation."""
+
+    async def story(world: Hostile) -> None:
+        await world.begin()
+        world.live()
+        await world.published(1)
+        await world.victim.again(replace_policy(**policy))
+        await refuses(world, code)
+        refused = next(heard for heard in world.scheme.heard if heard.code)
+        assert not world.scheme.left(refused.round, refused.attempt)
+        await world.victim.again(POLICY)
+        await world.until(lambda: world.last[0] > refused.round and world.last[1] == ALL)
+
+    tell(story)
+
+
+# row 3
+
+
+async def held(world: Hostile) -> None:
+    """Bring everybody to the upload, whose first byte is not sent by the victim."""
+    world.scheme.hold = True
+    await world.begin()
+    world.live("a", "b", "c")
+    d = world.sites[3]
+    assert [await d.step() for _ in range(2)] == ["Invitation", "Roster"]
+    await world.until(lambda: "released" in [line.kind for line in world.victim.audit()])
+
+
+def test_3_a_copied_folder(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        await held(world)
+        await world.victim.stop()
+        state = world.victim.folder / "state.db"
+        state.rename(world.victim.folder / "backup")
+        state.write_bytes((world.victim.folder / "backup").read_bytes())
+        world.scheme.hold = False
+        world.victim.start()
+        world.live("d")
+        await refuses(world, "state_rolled_back")
+        await world.published(1, HONEST)
+        assert world.scheme.left(1) == ["advertise", "share"]
+        await world.published(2)
+
+    tell(story)
+
+
+def test_3_a_state_put_back_in_its_place(tell: Callable[..., None]) -> None:
+    """The coordinator shows an upload that this site signed, and its disk does not know."""
+
+    async def story(world: Hostile) -> None:
+        await held(world)
+        await world.victim.stop()
+        state = world.victim.folder / "state.db"
+        before = state.read_bytes()
+        world.scheme.hold = False
+        world.victim.start()
+        await world.until(lambda: world.scheme.said(VICTIM, "upload", 1))
+        await world.victim.stop()
+        state.write_bytes(before)
+        world.live("d")
+        await world.until(
+            lambda: world.scheme.said("d", "agree", 1)
+        )  # before that it would send the same again
+        world.victim.start()
+        await refuses(world, "state_rolled_back")
+        await world.published(1)
+        assert world.scheme.left(1) == ["advertise", "share", "bytes", "upload"]
+        await world.published(2)
+
+    tell(story)
+
+
+# row 5
+
+
+def gone(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    secure.ClearField("certificates")
+    return secure
+
+
+def certificate(change: Callable[[AbandonCertificate], AbandonCertificate]) -> Lie:
+    def told(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+        (raw,) = secure.certificates
+        return crafted(secure, certificates=[change(AbandonCertificate.decode(raw)).encode()])
+
+    return Lie(told, "invitation", attempt=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "lie", "code"),
+    [
+        ("a retry after upload without certificate", Lie(gone, "invitation", attempt=2), "already_released"),
+        (
+            "an abandon certificate one signature short",
+            certificate(lambda found: replace(found, signatures=found.signatures[:2])),
+            "bad_certificate",
+        ),
+        (
+            "one signature three times",
+            certificate(lambda found: replace(found, signatures=found.signatures[:1] * 3)),
+            "bad_certificate",
+        ),
+        (
+            "of another attempt",
+            certificate(lambda found: replace(found, ctx=bytes(32))),
+            "already_released",
+        ),
+        ("nothing but the truth", None, ""),
+    ],
+)
+def test_5_an_attempt_after_one_that_failed(
+    tell: Callable[..., None], name: str, lie: Lie | None, code: str
+) -> None:
+    async def story(world: Hostile) -> None:
+        world.scheme.lie = lie
+        await world.begin()
+        world.live("a", "b")
+        for leg in ("Invitation", "Roster"):
+            assert [await site.step() for site in world.sites[2:]] == [leg, leg]
+        await world.until(lambda: world.scheme.said(VICTIM, "upload", 1))
+        for site in world.sites[2:]:
+            await site.leave()
+        await world.until(lambda: world.scheme.said(VICTIM, "abandon", 1))
+        for site in world.sites[2:]:
+            await site.caller.hello()
+        world.live("c", "d")
+        if code:
+            await refuses(world, code)
+        await world.until(lambda: VICTIM in world.last[1])
+        assert world.scheme.left(1, 1) == ["advertise", "share", "bytes", "upload", "abandon"]
+        assert bool(world.scheme.left(1, 2)) == (not code)
+        assert world.scheme.codes() == ([code] if code else [])
+
+    tell(story)
+
+
+# row 20
+
+
+def test_20_a_second_vector_under_the_same_masks(tell: Callable[..., None]) -> None:
+    """The vector was lost after its digest was written, and the task makes another one."""
+
+    async def story(world: Hostile) -> None:
+        await held(world)
+        await world.victim.stop()
+        (vector,) = (world.victim.folder / "updates").glob("*.vector")
+        vector.unlink()
+        for masked in (world.victim.folder / "updates").glob("*.masked"):
+            masked.unlink()
+        (world.victim.folder / "change.txt").write_text("2.0")
+        world.scheme.hold = False
+        world.victim.start()
+        await refuses(world, "vector_changed")
+        world.live("d")
+        await world.published(1, HONEST)
+        assert world.scheme.left(1) == ["advertise", "share"]
+        await world.published(2)
+
+    tell(story)
