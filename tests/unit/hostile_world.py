@@ -27,6 +27,7 @@ from unisono.client.runtime.enrol import enrol
 from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.site import World, opened
 from unisono.crypto import SigningKey, TlsKey
+from unisono.server.rounds import InRound, Securing
 from unisono.server.services import server as services
 from unisono.wire.v1 import admin_pb2 as admin
 
@@ -160,6 +161,14 @@ class Hostile:
         """The round that was published last, and its survivors."""
         (lineage,) = self.federation.hall.runs.values()
         return lineage.run.last
+
+    @property
+    def uploaded(self) -> tuple[str, ...]:
+        """Whose uploads the coordinator has taken in the attempt that is under way."""
+        (lineage,) = self.federation.hall.runs.values()
+        stage = lineage.run.stage
+        phase = stage.phase if isinstance(stage, InRound) else None
+        return tuple(name for name, _ in phase.updates) if isinstance(phase, Securing) else ()
 
     def after(self, case: Case) -> tuple[str, ...]:
         """Return who makes the round after a refusal."""

@@ -208,7 +208,7 @@ def test_3_a_state_put_back_in_its_place(tell: Callable[..., None]) -> None:
         before = state.read_bytes()
         world.scheme.hold = False
         world.victim.start()
-        await world.until(lambda: world.scheme.said(VICTIM, "upload", 1))
+        await world.until(lambda: VICTIM in world.uploaded)
         await world.victim.stop()
         state.write_bytes(before)
         world.live("d")
@@ -271,7 +271,7 @@ def test_5_an_attempt_after_one_that_failed(
         world.live("a", "b")
         for leg in ("Invitation", "Roster"):
             assert [await site.step() for site in world.sites[2:]] == [leg, leg]
-        await world.until(lambda: world.scheme.said(VICTIM, "upload", 1))
+        await world.until(lambda: VICTIM in world.uploaded)
         for site in world.sites[2:]:
             await site.leave()
         await world.until(lambda: world.scheme.said(VICTIM, "abandon", 1))
