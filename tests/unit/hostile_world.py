@@ -163,6 +163,11 @@ class Hostile:
         return lineage.run.last
 
     @property
+    def attempt(self) -> int:
+        (lineage,) = self.federation.hall.runs.values()
+        return lineage.run.attempt
+
+    @property
     def uploaded(self) -> tuple[str, ...]:
         """Whose uploads the coordinator has taken in the attempt that is under way."""
         (lineage,) = self.federation.hall.runs.values()

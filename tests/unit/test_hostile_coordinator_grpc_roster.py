@@ -180,6 +180,25 @@ def other_model(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
     return model(MODEL[:-8] + MODEL[-4:] + MODEL[-8:-4])(scheme, secure) or secure  # of the same norm
 
 
+def other_bytes(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    """Announce one model and send another."""
+    scheme.blobs[sha256(b"announced")] = MODEL
+    return crafted(secure, model_sha256=sha256(b"announced"))
+
+
+def longer(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    secure = model(NAN)(scheme, secure) or secure
+    return crafted(secure, model_bytes=len(NAN) + 8)
+
+
+def cut_short(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    return crafted(secure, message=secure.message[:-1])
+
+
+def evaluation(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    return crafted(secure, kind=pb.Work.EVALUATE)
+
+
 def second_roster(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
     roster = scheme.roster()
     return crafted(secure, message=replace(roster, entries=roster.entries[1:]).encode())
@@ -224,10 +243,14 @@ CASES = (
     Case(13, "another protection", told(spec(protection="none")), "spec_mismatch"),
     Case(13, "more survivors than the plan's", told(terms(minimum=5)), "spec_mismatch"),
     Case(13, "an unreadable codec", told(spec(codec=b"x")), "spec_mismatch"),
+    Case(13, "an evaluation by a training's spec", Lie(evaluation, "*"), "spec_mismatch", may=("advertise",)),
+    Case(13, "a roster cut short", Lie(cut_short, "roster"), "bad_message"),
     Case(13, "a larger bound", told(bound(4.0)), "clip_out_of_rule"),
     Case(13, "a bound that jumps", told(bound(1000.0), 2), "clip_out_of_rule"),
     Case(14, "a model that is not finite", Lie(model(NAN), "*"), "bad_model", may=("advertise",)),
     Case(14, "a model of other tensors", Lie(model(OTHER_TENSORS), "*"), "bad_model", may=("advertise",)),
+    Case(14, "other bytes than announced", Lie(other_bytes, "*"), "bad_model", may=("advertise",)),
+    Case(14, "another length than announced", Lie(longer, "*"), "bad_model", may=("advertise",)),
     Case(15, "another model with the roster", Lie(other_model, "roster"), "second_context"),
     Case(15, "a second roster", Lie(steps=(("share", second_roster),)), "second_context"),
     Case(16, "a key of low order", told(colluder(of_low_order)), "weak_key"),

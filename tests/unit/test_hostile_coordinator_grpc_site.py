@@ -17,6 +17,8 @@ from hostile_world import Hostile, Template, hostile, template
 from unisono import strategies
 from unisono.plan import Plan, canonical
 from unisono.secagg.shared.certificates import AbandonCertificate
+from unisono.secagg.shared.messages import Share, Survivor, Survivors, Upload
+from unisono.secagg.shared.roster import Roster
 from unisono.wire.v1 import round_pb2 as pb
 
 if TYPE_CHECKING:
@@ -283,6 +285,64 @@ def test_5_an_attempt_after_one_that_failed(
         await world.until(lambda: VICTIM in world.last[1])
         assert world.scheme.left(1, 1) == ["advertise", "share", "bytes", "upload", "abandon"]
         assert bool(world.scheme.left(1, 2)) == (not code)
+        assert world.scheme.codes() == ([code] if code else [])
+
+    tell(story)
+
+
+def one_more(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    """Show the survivors whose sum is open, and "d"."""
+    upload = scheme.said("d", "upload", 1, 2)
+    assert upload is not None
+    found, more = Survivors.decode(secure.message), Upload.decode(upload)
+    *first, last = found.members
+    added = Survivor(4, more.digest, more.signature)
+    return crafted(secure, message=Survivors((*first, added, last)).encode())
+
+
+def one_less(scheme: Scheme, secure: pb.Secure) -> pb.Secure:
+    roster = Roster.decode(secure.message)
+    entries = tuple(entry for entry in roster.entries if entry.name != "c")
+    terms = replace(roster.spec.terms, clients=4, threshold=3)
+    return crafted(
+        secure, message=replace(roster, entries=entries, spec=replace(roster.spec, terms=terms)).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lie", "code"),
+    [
+        ("without the certificate", Lie(gone, "invitation", attempt=2), "already_released"),
+        ("with one client more", Lie(one_more, "survivors", attempt=2), "already_released"),
+        ("with one client less", Lie(one_less, "roster", attempt=2), "spec_mismatch"),
+        ("nothing but the truth", None, ""),
+    ],
+)
+def test_5_a_certified_sum_is_opened_again_as_it_was(
+    tell: Callable[..., None], name: str, lie: Lie | None, code: str
+) -> None:
+    """Attempt 1 was certified without "d", whose vault did not open; attempt 2 may be that sum alone."""
+
+    async def story(world: Hostile) -> None:
+        world.scheme.lie = lie
+        await world.begin()
+        world.live("a", "b", "c")
+        d = world.sites[3]
+        assert await d.step() == "Invitation"
+        told = await d.told()
+        share = Share.decode(await d.answer(told))
+        await d.say(told, replace(share, vault=bytes(len(share.vault))).encode())
+        await world.until(lambda: VICTIM in world.uploaded)
+        await d.leave()
+        await world.until(lambda: world.attempt == 2)
+        await d.caller.hello()
+        world.live("d")
+        if code:
+            await refuses(world, code)
+            assert "agree" not in world.scheme.left(1, 2)
+        else:
+            await world.published(1, ("a", "b", "c", VICTIM))
+        assert world.scheme.left(1, 1)[-1] == "answer"
         assert world.scheme.codes() == ([code] if code else [])
 
     tell(story)

@@ -208,6 +208,10 @@ def after_abandon(said: str, tell: Tell) -> Lie:
     return Lie(steps=((said, closing), ("abandon", tell)), swallow=("abandon",))
 
 
+def earlier(leg: str) -> Lie:
+    return Lie(lambda scheme, secure: crafted(secure, message=scheme.message(leg, 1)), leg, round=2)
+
+
 def few(quorum: Quorum) -> Quorum:
     return replace(quorum, signatures=quorum.signatures[:3])
 
@@ -234,12 +238,14 @@ CASES = (
     Case(19, "a share meant for another", TO_ANOTHER, "share_unreadable", may=TOLD),
     Case(19, "a tampered share", Lie(first(tampered), "deal"), "share_unreadable", may=TOLD),
     Case(19, "a share that is missing", Lie(dealt(not_there), "deal"), "share_unreadable", may=TOLD),
+    Case(18, "a deal of an earlier round", earlier("deal"), "other_context"),
     Case(20, "a deal after an abandon", GIVEN_UP_EARLY, "attempt_abandoned", may=("abandon",)),
     Case(21, "survivors without the victim", survived(without(ME)), "not_a_survivor"),
     Case(21, "other bytes than the victim's", survived(other_digest), "not_a_survivor"),
     Case(21, "a survivor who never shared", survived(a_stranger), "not_a_survivor"),
     Case(21, "a survivor twice", survived(lambda m: (m[0], *m)), "not_a_survivor"),
     Case(21, "survivors below the policy", survived(lambda m: m[2:]), "too_few_survivors"),
+    Case(21, "survivors of an earlier round", earlier("survivors"), "not_a_survivor"),
     Case(22, "a survivor of another U1", a_colluder(of_another_u1), "survivor_not_signed"),
     Case(22, "a survivor of another context", a_colluder(of_another_context), "survivor_not_signed"),
     Case(22, "a survivor of another length", a_colluder(of_another_length), "survivor_not_signed"),
@@ -250,6 +256,7 @@ CASES = (
     Case(24, "one signature four times", certified(one), "no_quorum"),
     Case(24, "a non-survivor in the quorum", STRANGER, "no_quorum", may=("agree",)),
     Case(24, "signatures under another number", RENUMBERED, "no_quorum", may=("agree",)),
+    Case(24, "a quorum of an earlier round", earlier("quorum"), "no_quorum"),
     Case(24, "one client both alive and dead", certified(kinds(U1, (1,))), "dead_and_alive"),
     Case(24, "a survivor called dead", certified(kinds((2, 3, 4, 5), (1,))), "dead_and_alive"),
     Case(24, "other shares after the reveal", LATER, "already_revealed"),

@@ -312,7 +312,12 @@ class Driver:
     def _download(self, work: Task) -> Event:
         began = self._p.clock.ticks()
         report = self._reporter(work.attempt, "downloading", "download")
-        fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report)
+        try:
+            fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report)
+        except PeerFault as wrong:
+            if isinstance(work, Secure):
+                raise self._p.protection.other_bytes(work, wrong) from wrong
+            raise
         self._p.workbench.keep(work.attempt.run, work.model, work.model_bytes)
         self._stepped(work, "download", work.model_bytes, began)
         return Done()

@@ -29,7 +29,7 @@ from unisono.secagg.client import (
 )
 from unisono.secagg.client.checks import check_model, check_own_statement
 from unisono.secagg.client.framed import Framed, Joint
-from unisono.secagg.client.refusals import Refusal, SecondContext, ShareUnreadable, StateRolledBack
+from unisono.secagg.client.refusals import BadModel, Refusal, SecondContext, ShareUnreadable, StateRolledBack
 from unisono.secagg.shared.messages import Closing, Deal, Quorum, Survivors
 from unisono.secagg.shared.roster import Entry, Roster, manifest_digest
 from unisono.secagg.shared.statements import advertise, upload
@@ -238,6 +238,10 @@ class Protection:
         """Row 14.  What is in the cache under a digest is of that digest."""
         examined = self._disk.examiner.examine(order.model, found.manifest)
         check_model(order.model, order.model, examined.difference, examined.finite)
+
+    def other_bytes(self, order: Secure, why: PeerFault) -> Objected:
+        """Row 14: write down that what came is not the model that was announced."""
+        return self._refused(order, BadModel(str(why)))
 
     # the vector
 

@@ -47,7 +47,7 @@ def onward(state: Active, event: Event) -> Active | None:
     if not isinstance(work, Secure):
         return None
     match state, event:
-        case Replying() | Training() | Masking() | Sending(), Failed():
+        case _, Failed():
             return _sit_out(cursor, work, event)
         case Replying(), Done():
             return _after(Replying, cursor, work, known)
