@@ -11,15 +11,14 @@ pytestmark = pytest.mark.e2e
 MASKED = {"mode": "secagg", "max_colluding": 0}
 
 
-def masked(count: int = 3, size: int = 3, seconds: float = 0.2, **sections: Document) -> str:
-    rounds = {"idle_seconds": 10.0} | sections.pop("rounds", {})
+def masked(count: int = 3, size: int = 3, seconds: float = 0.2, idle: float = 10.0) -> str:
+    rounds = {"idle_seconds": idle}
     return plan(
         count,
         size,
         protection=MASKED,
         parameters={"size": 50_000, "seconds": seconds},
         rounds=rounds,
-        **sections,
     )
 
 
@@ -83,7 +82,7 @@ def test_who_is_lost_for_good_is_left_out_and_the_sum_of_the_others_is_published
     joined = federation.join("dora", federation.token("dora"))
     assert joined.code == 0, joined.err
     *_, dora = [*federation.clients(*CLIENTS), federation.client("dora")]
-    run = federation.run(masked(size=4, seconds=1.0, rounds={"idle_seconds": 3.0}))
+    run = federation.run(masked(size=4, seconds=1.0, idle=3.0))
     run.until(lambda d: len(d["rounds"]) >= 1)
     federation.trains("dora", 2)
     dora.kill()

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from unisono.base.ids import Digest
 from unisono.client.trainer import seeding
+from unisono.client.trainer.at_rest import SealedFile
 from unisono.client.trainer.batches import count, feed
 from unisono.client.trainer.desk import Desk
-from unisono.client.trainer.at_rest import SealedFile
 from unisono.codec import Spec, SpecPart, decode_head, decode_part, head_names
 from unisono.crypto import ENVELOPE, AtRest, SealingKey, open_from
 from unisono.plan import Plan, canonical, parse

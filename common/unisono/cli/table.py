@@ -51,9 +51,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("token create", "Make a one-time join token.", f"{_MEMBERS}:create_token", FEDERATION),
     Entry("token list", "List tokens that can still be used.", f"{_MEMBERS}:list_tokens", FEDERATION),
     Entry("clients", "List the clients and how they are.", f"{_MEMBERS}:clients", FEDERATION),
-    Entry(
-        "revoke", "Shut a client or an operator out, at once and for good.", f"{_MEMBERS}:revoke", FEDERATION
-    ),
+    Entry("revoke", "Shut a client or an operator out, at once, for good.", f"{_MEMBERS}:revoke", FEDERATION),
     Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
     Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
     Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),

@@ -102,19 +102,22 @@ class Attempts:
             self._open[at] = decode_state(self._written[at])
         return self._open[at]
 
-    def apply(self, at: Attempt, move: Move[S], also: Also | None = None) -> tuple[S, bytes]:
+    def apply(
+        self, at: Attempt, move: Move[S], also: Also | None = None, *, durable: bool = True
+    ) -> tuple[S, bytes]:
         """Write a move's state, and what goes with it, in one transaction; return state and message (or "").
 
-        A state that stays the same is not written again.
+        A state that stays the same is not written again.  The first one, keys under which nothing was said,
+        need not be `durable`: a power failure takes them and all that was done with them.
         """
-        state, message = move.after(lambda data: self._save(at, data, also))
+        state, message = move.after(lambda data: self._save(at, data, also, durable))
         self._open[at] = state
         return state, message or b""
 
-    def _save(self, at: Attempt, data: bytes, also: Also | None) -> None:
+    def _save(self, at: Attempt, data: bytes, also: Also | None, durable: bool) -> None:
         if self._written.get(at) == data:
             return
-        with self._vault.transaction() as db:
+        with self._vault.transaction(durable=durable) as db:
             db.execute(
                 "INSERT INTO attempts VALUES (?, ?, ?, ?, NULL, '') "
                 "ON CONFLICT DO UPDATE SET state = excluded.state",
@@ -210,7 +213,7 @@ class Attempts:
             return ()
         released = [release_of(state) if (state := self.state(at)) else None for at in gone]
         rows = [(release and release.encode(), *_key(at)) for at, release in zip(gone, released, strict=True)]
-        with self._vault.transaction() as db:
+        with self._vault.transaction(durable=False) as db:  # until then the state is there, which says more
             db.executemany(f"UPDATE attempts SET state = NULL, release = ? WHERE {_OF}", rows)  # noqa: S608
         for at, release in zip(gone, released, strict=True):
             self._open.pop(at, None)

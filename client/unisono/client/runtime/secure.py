@@ -172,7 +172,8 @@ class Protection:
         if not self._store.run(order.attempt.run).pins:
             self._pin(order)
         move = begin(setup, self._member.key, system_entropy)
-        _, message = self._store.apply(order.attempt, move, lambda db: self._store.begun(db, order.attempt))
+        at = order.attempt
+        _, message = self._store.apply(at, move, lambda db: self._store.begun(db, at), durable=False)
         return message
 
     def _compared(self, order: Secure) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,10 @@
 """What a site must not forget: who it is, what it agreed to, which updates are finished, what left it.
 
-SQLite in WAL mode with synchronous = FULL: when a method returns, what it says is on the disk.  Files lie
-beside it; their rows are written after them and deleted before them, so a row always means a whole file.
+SQLite in WAL mode with synchronous = FULL: when a method returns, what it says is on the disk.  What a power
+failure may take away at no harm (the books of the cache, files that can be made again) is written without
+waiting for the disk: a process that is killed loses nothing of it, and the next durable one carries it
+along.  Files lie beside it; their rows are written after them and deleted before them, so a row always means
+a whole file, or after a power failure one that is missed and made again.
 """
 
 import os
@@ -95,6 +98,7 @@ class Vault:
         )  # one thread at a time
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._durable = True
         self._migrate()
         self._forget_torn()
 
@@ -128,8 +132,11 @@ class Vault:
                 self._drop("file = ?", (file,))
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do all of it or nothing; on return it is on the disk."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Do all of it or nothing; on return it is on the disk, or, if not `durable`, with the kernel."""
+        if durable != self._durable:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -221,7 +228,7 @@ class Vault:
 
     def finish(self, update: Update, recipient: str) -> None:
         """Write down that an update's file is whole."""
-        with self.transaction() as db:
+        with self.transaction(durable=False) as db:
             db.execute(
                 "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished')",
                 (*_columns(update.key), recipient, update.file, update.sha256, update.bytes),
@@ -259,7 +266,7 @@ class Vault:
         self._drop("run = ?", (run,))
 
     def _drop(self, condition: str, values: tuple[str | int, ...]) -> None:
-        with self.transaction() as db:
+        with self.transaction(durable=False) as db:
             rows = db.execute(
                 f"UPDATE updates SET state = 'over' WHERE {condition} AND state != 'over' RETURNING file",  # noqa: S608
                 values,
@@ -272,7 +279,7 @@ class Vault:
 
     def model_used(self, run: RunId, model: Digest, size: int) -> None:
         """Note the use of a cached model.  The order of uses decides what is dropped first."""
-        with self.transaction() as db:
+        with self.transaction(durable=False) as db:
             db.execute(
                 "INSERT OR REPLACE INTO models "
                 "VALUES (?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM models))",
@@ -293,7 +300,9 @@ class Vault:
             else:
                 stay.append(digest)
                 total += size
-        with self.transaction() as db:
+        if not gone:
+            return tuple(stay)
+        with self.transaction(durable=False) as db:
             db.executemany("DELETE FROM models WHERE sha256 = ?", [(digest,) for digest in gone])
         return tuple(stay)
 
