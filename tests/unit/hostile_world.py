@@ -34,6 +34,8 @@ from unisono.wire.v1 import admin_pb2 as admin
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from federation_world import Play
+
     from unisono.client.policy import Policy
     from unisono.client.runtime.notices import Notice
     from unisono.plan import Plan
@@ -309,3 +311,26 @@ async def looked(world: Hostile, case: Case) -> None:
     world.victim.approve()
     await world.until(lambda: world.last[1] == ALL)
     assert "resumed" in [line.kind for line in world.victim.audit()]
+
+
+@pytest.fixture
+def tell(
+    template: Template, tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Play a story in a world of its own."""
+
+    def told(story: Callable[[Hostile], object], policy: Policy = POLICY) -> None:
+        async def whole() -> None:
+            async with hostile(template, tmp_path / "w", monkeypatch, policy) as world:
+                await story(world)  # type: ignore[misc]
+
+        play(whole())
+
+    return told
+
+
+async def refuses(world: Hostile, code: str) -> None:
+    """Wait for the refusal, at the coordinator and in the site's ledger."""
+    await world.until(world.scheme.codes)
+    assert set(world.scheme.codes()) == {code}, world.scheme.words()
+    assert world.victim.refused()[:1] == [code], [line.kind for line in world.victim.audit()]

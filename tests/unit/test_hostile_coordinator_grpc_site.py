@@ -1,7 +1,6 @@
-"""A hostile coordinator against a real client over gRPC: what a site's own policy, disk and past refuse.
+"""A hostile coordinator against a real client over gRPC: what a site's policy and past refuse.
 
-Rows 1 to 5 and 20 of reference 1.4, as far as they need a client that is started again, or an attempt that
-failed.
+Rows 1, 2 and 5 of reference 1.4, as far as they need another policy, or an attempt that failed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hostile_scheme import ALL, HONEST, PLAN, POLICY, VICTIM, Lie, Scheme, crafted
-from hostile_world import Hostile, Template, hostile, template
+from hostile_world import Hostile, refuses, tell, template
 
 from unisono import strategies
 from unisono.plan import Plan, canonical
@@ -22,40 +21,13 @@ from unisono.secagg.shared.roster import Roster
 from unisono.wire.v1 import round_pb2 as pb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from federation_world import Play
-
     from unisono.client.policy import Policy
 
-__all__ = ["template"]
+__all__ = ["tell", "template"]
 SEALED = Plan.model_validate(
     {**PLAN.model_dump(mode="json"), "protection": {"mode": "sealed", "max_colluding": 0}}
 )
 SMALL = PLAN.model_copy(update={"cohort": PLAN.cohort.model_copy(update={"size": 4})})
-
-
-@pytest.fixture
-def tell(
-    template: Template, tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
-    """Play a story in a world of its own."""
-
-    def told(story: Callable[[Hostile], object], policy: Policy = POLICY) -> None:
-        async def whole() -> None:
-            async with hostile(template, tmp_path / "w", monkeypatch, policy) as world:
-                await story(world)  # type: ignore[misc]
-
-        play(whole())
-
-    return told
-
-
-async def refuses(world: Hostile, code: str) -> None:
-    """Wait for the refusal, at the coordinator and in the site's ledger."""
-    await world.until(world.scheme.codes)
-    assert set(world.scheme.codes()) == {code}, world.scheme.words()
-    assert world.victim.refused()[:1] == [code], [line.kind for line in world.victim.audit()]
 
 
 # row 1
@@ -165,63 +137,6 @@ def test_1_2_a_policy_that_became_stricter(
         assert not world.scheme.left(refused.round, refused.attempt)
         await world.victim.again(POLICY)
         await world.until(lambda: world.last[0] > refused.round and world.last[1] == ALL)
-
-    tell(story)
-
-
-# row 3
-
-
-async def held(world: Hostile) -> None:
-    """Bring everybody to the upload, whose first byte is not sent by the victim."""
-    world.scheme.hold = True
-    await world.begin()
-    world.live("a", "b", "c")
-    d = world.sites[3]
-    assert [await d.step() for _ in range(2)] == ["Invitation", "Roster"]
-    await world.until(lambda: "released" in [line.kind for line in world.victim.audit()])
-
-
-def test_3_a_copied_folder(tell: Callable[..., None]) -> None:
-    async def story(world: Hostile) -> None:
-        await held(world)
-        await world.victim.stop()
-        state = world.victim.folder / "state.db"
-        state.rename(world.victim.folder / "backup")
-        state.write_bytes((world.victim.folder / "backup").read_bytes())
-        world.scheme.hold = False
-        world.victim.start()
-        world.live("d")
-        await refuses(world, "state_rolled_back")
-        await world.published(1, HONEST)
-        assert world.scheme.left(1) == ["advertise", "share"]
-        await world.published(2)
-
-    tell(story)
-
-
-def test_3_a_state_put_back_in_its_place(tell: Callable[..., None]) -> None:
-    """The coordinator shows an upload that this site signed, and its disk does not know."""
-
-    async def story(world: Hostile) -> None:
-        await held(world)
-        await world.victim.stop()
-        state = world.victim.folder / "state.db"
-        before = state.read_bytes()
-        world.scheme.hold = False
-        world.victim.start()
-        await world.until(lambda: VICTIM in world.uploaded)
-        await world.victim.stop()
-        state.write_bytes(before)
-        world.live("d")
-        await world.until(
-            lambda: world.scheme.said("d", "agree", 1)
-        )  # before that it would send the same again
-        world.victim.start()
-        await refuses(world, "state_rolled_back")
-        await world.published(1)
-        assert world.scheme.left(1) == ["advertise", "share", "bytes", "upload"]
-        await world.published(2)
 
     tell(story)
 
@@ -344,30 +259,5 @@ def test_5_a_certified_sum_is_opened_again_as_it_was(
             await world.published(1, ("a", "b", "c", VICTIM))
         assert world.scheme.left(1, 1)[-1] == "answer"
         assert world.scheme.codes() == ([code] if code else [])
-
-    tell(story)
-
-
-# row 20
-
-
-def test_20_a_second_vector_under_the_same_masks(tell: Callable[..., None]) -> None:
-    """The vector was lost after its digest was written, and the task makes another one."""
-
-    async def story(world: Hostile) -> None:
-        await held(world)
-        await world.victim.stop()
-        (vector,) = (world.victim.folder / "updates").glob("*.vector")
-        vector.unlink()
-        for masked in (world.victim.folder / "updates").glob("*.masked"):
-            masked.unlink()
-        (world.victim.folder / "change.txt").write_text("2.0")
-        world.scheme.hold = False
-        world.victim.start()
-        await refuses(world, "vector_changed")
-        world.live("d")
-        await world.published(1, HONEST)
-        assert world.scheme.left(1) == ["advertise", "share"]
-        await world.published(2)
 
     tell(story)

@@ -1,7 +1,7 @@
-"""A hostile coordinator against a real client over gRPC: rows 17 to 24 and 27, from the deal to the reveal.
+"""A hostile coordinator against a real client over gRPC: from the deal to the reveal.
 
-Each case: row, what the victim is told, the code of its refusal.  The other sites conspire where a lie needs
-a signature: the tests hold their keys, not the victim's.
+Rows 15, 17 to 24 and 27 of reference 1.4.  Each case: row, what the victim is told, the code of its refusal.
+The other sites conspire where a lie needs a signature: the tests hold their keys, not the victim's.
 """
 
 from __future__ import annotations
@@ -229,6 +229,8 @@ RENUMBERED = smaller_set(("agree", signed_by(1, 2, 4, number=3)))
 SHARED_ALONE = Lie(other_model, "*", steps=(("share", to_one_on_another_model),), swallow=("share",))
 
 CASES = (
+    Case(15, "another model with the deal", Lie(other_model, "deal"), "second_context"),
+    Case(15, "another model with the survivors", Lie(other_model, "survivors"), "second_context"),
     Case(17, "a U1 cut down for one victim", Lie(dealt(cut_down), "deal"), "too_few_shared"),
     Case(17, "a U1 without the victim", Lie(dealt(without_the_victim), "deal"), "too_few_shared"),
     Case(17, "a U1 with a stranger", Lie(dealt(with_a_stranger), "deal"), "too_few_shared"),
@@ -296,4 +298,4 @@ def test_a_smaller_set_with_its_quorum_is_no_lie(
 
 def test_every_row_of_these_legs_has_a_case() -> None:
     """Rows 25 and 26 are of the homomorphic scheme, which does not exist yet."""
-    assert {case.row for case in CASES} == {*range(17, 25), 27}
+    assert {case.row for case in CASES} == {15, *range(17, 25), 27}
