@@ -49,6 +49,7 @@ class Setting:
     clients: int = 8
     rounds: int = 10
     protection: str = "sealed"
+    task: str = f"noop={NOOP}:NoOp"
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Federation:
             where = ["--token", str(token), "--dir", str(self.site(number))]
             self.command("join", f"localhost:{self.port}", *where)
             policy = self.site(number) / "client" / "policy.toml"
-            policy.write_text(f'protections = ["{self.setting.protection}"]\n', encoding="utf-8")
+            policy.write_text('protections = ["secagg", "sealed"]\n', encoding="utf-8")
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(join, range(1, self.setting.clients + 1)))
@@ -107,9 +108,13 @@ class Federation:
 
     def run(self, rounds: int) -> str:
         """Start a run; return its id."""
-        plan = self.folder / "plan.toml"
         values = {"rounds": rounds, "clients": self.setting.clients, "mb": self.setting.mb}
-        plan.write_text(PLAN.format(protection=self.setting.protection, **values))
+        return self.run_plan(PLAN.format(protection=self.setting.protection, **values))
+
+    def run_plan(self, text: str) -> str:
+        """Start a run of this plan; return its id."""
+        plan = self.folder / "plan.toml"
+        plan.write_text(text)
         return str(self.ask("run", "start", str(plan), "--dir", str(self.home))["id"])
 
     def finished(self, run: str) -> dict[str, Any]:
@@ -192,7 +197,7 @@ class Federation:
 
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
         site = self.site(number)
-        offer = ["--task", f"noop={NOOP}:NoOp", "--data", str(site)]
+        offer = ["--task", self.setting.task, "--data", str(site)]
         return self.start(f"site-{number}", "client", "--dir", str(site), *offer)
 
     def _rows(self, query: str, run: str) -> list[Any]:
