@@ -1,6 +1,6 @@
 """The connection to the coordinator: mutual TLS, and calls that raise our errors (`client.admin` too)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,15 +92,27 @@ def call(
     request: Request,
     timeout: float,
     address: str = "the coordinator",
-    halt: Halt | None = None,
 ) -> Reply:
-    """Return the reply.  Raises our errors, and Halted as soon as `halt` is asked."""
+    """Return the reply.  Raises our errors; Ctrl-C ends it."""
     future = method.future(request, timeout=timeout)
-    with translated(address, halt):
-        if halt is None:
-            return future.result()
-        with halt.cancelling(future.cancel):
-            return future.result()
+    with translated(address):
+        return future.result()
+
+
+def blocking(
+    method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
+    request: Request,
+    timeout: float,
+    address: str,
+    halt: Halt,
+    close: Callable[[], object],
+) -> Reply:
+    """Return the reply.  Raises our errors, and Halted as soon as `halt` is asked: that calls `close`.
+
+    A call that blocks starts no thread, as a future does; it ends early only with its channel.
+    """
+    with translated(address, halt), halt.cancelling(close):
+        return method(request, timeout=timeout)
 
 
 @contextmanager

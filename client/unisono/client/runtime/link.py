@@ -7,9 +7,10 @@ says hello first on each connection.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
 
 from unisono.base.clock import Clock
-from unisono.base.errors import BadMessage, Refused
+from unisono.base.errors import BadMessage, Fault, Refused
 from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_run
 from unisono.client.session import (
     Attempt,
@@ -38,11 +39,16 @@ from unisono.wire.v1 import (
     types_pb2,
 )
 
-from .channel import Channel, Credentials, call, open_channel, translated
+from .channel import Channel, Credentials, blocking, call, open_channel, translated
 from .halt import Halt, stall_guard
 from .status import printable
 from .uploads import Parcel, Place
 
+if TYPE_CHECKING:
+    import grpc
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 SOFTWARE = f"unisono/{version('unisono')}"
 TIMEOUT = 20.0  # seconds for a call that needs no waiting at the other side
 STALL = 60.0  # seconds without a byte in a transfer
@@ -140,7 +146,7 @@ class Link:
             software=SOFTWARE, protocol_min=low, protocol_max=high, tasks=self._can.tasks,
             protections=self._can.protections, strategies=self._can.strategies, codecs=self._can.codecs,
         )  # fmt: skip
-        reply = call(self._rounds.Hello, request, TIMEOUT, self.address, self._halt)
+        reply = self._call(self._rounds.Hello, request, TIMEOUT)
         if not low <= reply.protocol <= high:
             raise Refused(
                 f"no common version: {self.address} ({reply.software}) has protocol {reply.protocol}, "
@@ -158,7 +164,7 @@ class Link:
     def poll(self, cursor: int, wait: float) -> Told:
         """Ask what to do; the answer may take `wait` seconds."""
         request = round_pb2.NextInstructionRequest(cursor=cursor, wait_seconds=wait)
-        reply = call(self._rounds.NextInstruction, request, wait + TIMEOUT, self.address, self._halt)
+        reply = self._call(self._rounds.NextInstruction, request, wait + TIMEOUT)
         outcome = None
         if reply.HasField("last"):
             last = reply.last
@@ -200,14 +206,15 @@ class Link:
         )
 
     def leaving(self) -> None:
-        """Say goodbye; not ended by `halt`, which is why we leave."""
+        """Say goodbye, on a new connection: `halt`, which is why we leave, may have closed the other one."""
+        self.open()
         request = round_pb2.SubmitRequest(leaving=round_pb2.Leaving())
         call(self._rounds.Submit, request, PROGRESS_TIMEOUT, self.address)
 
     def renew(self, csr: bytes) -> bytes:
         """Return a new TLS certificate for the key of `csr`."""
         request = enrolment_pb2.RenewRequest(tls_csr=csr)
-        return call(self._enrolment.Renew, request, TIMEOUT, self.address, self._halt).tls_certificate
+        return self._call(self._enrolment.Renew, request, TIMEOUT).tls_certificate
 
     def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
         request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
@@ -226,7 +233,7 @@ class Link:
 
     def begin(self, parcel: Parcel) -> Place:
         request = transfer_pb2.BeginRequest(key=_key(parcel))
-        reply = call(self._transfer.Begin, request, TIMEOUT, self.address, self._halt)
+        reply = self._call(self._transfer.Begin, request, TIMEOUT)
         return Place(reply.offset, reply.complete)
 
     def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
@@ -252,7 +259,14 @@ class Link:
 
     def _submit(self, timeout: float = TIMEOUT, **what: object) -> None:
         request = round_pb2.SubmitRequest(**what)  # type: ignore[arg-type]
-        call(self._rounds.Submit, request, timeout, self.address, self._halt)
+        self._call(self._rounds.Submit, request, timeout)
+
+    def _call(
+        self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, timeout: float
+    ) -> Reply:
+        if self._channel is None:
+            raise Fault("a call before there is a connection")
+        return blocking(method, request, timeout, self.address, self._halt, self._channel.close)
 
 
 def _attempt(attempt: Attempt) -> types_pb2.Attempt:
