@@ -45,8 +45,8 @@ class Bound(Coded):
     spec: bytes  # digest
 
 
-@dataclass(frozen=True, slots=True)
-class Setup(Coded):
+@dataclass(frozen=True)
+class Setup(Coded, kept=True):
     """What the site brings to an attempt: who it is, whom it pinned, what its policy asks for."""
 
     name: ClientName
@@ -65,7 +65,7 @@ class Setup(Coded):
 
 
 @dataclass(frozen=True)
-class Frame(Coded):
+class Frame(Coded, kept=True):
     """A context: fixed by the roster and the model, and written before anything is sent under it."""
 
     setup: Setup

@@ -14,7 +14,7 @@ RING = "Z_2^64"
 
 
 @dataclass(frozen=True)
-class Spec(Coded, kind="spec"):
+class Spec(Coded, kind="spec", kept=True):
     """Nothing in it depends on context, roster or attempt: a repeated attempt sends the same vector."""
 
     codec: bytes  # codec.Spec, canonical: lanes, levels, bounds, head, parts
