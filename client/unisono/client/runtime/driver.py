@@ -61,7 +61,7 @@ from unisono.client.session import (
 from . import notices
 from .approvals import Approvals
 from .cache import Cache
-from .downloads import fetch
+from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
 from .link import Link, Outcome
@@ -313,7 +313,8 @@ class Driver:
         began = self._p.clock.ticks()
         report = self._reporter(work.attempt, "downloading", "download")
         try:
-            fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report)
+            watch = self._p.protection.watch(work) if isinstance(work, Secure) else unwatched
+            fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report, watch)
         except PeerFault as wrong:
             if isinstance(work, Secure):
                 raise self._p.protection.other_bytes(work, wrong) from wrong

@@ -40,6 +40,7 @@ from .approvals import Approvals, Pinned
 from .attempts import Attempts
 from .bounding import Bounding
 from .cache import Cache
+from .downloads import Watch, unwatched
 from .examining import Examiner
 from .inviting import Invitation, Member, pins_of
 from .masking import Progress, Shelf, Stored, mask
@@ -175,6 +176,11 @@ class Protection:
         at = order.attempt
         _, message = self._store.apply(at, move, lambda db: self._store.begun(db, at), durable=False)
         return message
+
+    def watch(self, order: Secure) -> Watch:
+        """Return what looks at the model of an attempt while it arrives."""
+        found = agreement(self._vault, order.attempt.run, order.plan)
+        return unwatched if found is None else self._disk.examiner.watch(order.model, found.manifest)
 
     def _compared(self, order: Secure) -> tuple[tuple[str, str], ...]:
         """Return the digests of rosters that somebody compared, and where each was written down."""
