@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -77,6 +78,10 @@ def test_the_model_moves_by_the_mean_that_nobody_sent(path: Path, play: Play) ->
             await round_of(sites)
             start = np.frombuffer(MODEL[-8:], "<f4")
             np.testing.assert_allclose(await model(federation), start + np.mean(CHANGES, 0), atol=1e-3)
+            lines = [line.entry for line in federation.hall.store.audit(run="r-0001")]
+            told = [json.loads(entry.body) for entry in lines if entry.kind == "uploaded"]
+            assert [sorted(body) for body in told] == [["attempt", "bytes", "digest", "round"]] * 4
+            assert len({body["bytes"] for body in told}) == 1, "sizes tell nobody from another"
 
     play(story())
 

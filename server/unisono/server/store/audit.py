@@ -88,7 +88,8 @@ def _said(run: str, said: Said) -> Entry | None:
     body: dict[str, object] = {"round": said.round, "attempt": said.attempt}
     if isinstance(message, Upload):
         body |= {"bytes": said.bytes, "digest": said.digest}
-    return Entry(f"secagg_{message.kind}", said.client, run, canonical(body))
+    kind = "uploaded" if isinstance(message, Upload) else "abandoned"
+    return Entry(kind, said.client, run, canonical(body))
 
 
 def latest(connection: sa.Connection, limit: int, run: str, after: int) -> tuple[Line, ...]:
