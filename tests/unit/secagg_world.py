@@ -164,7 +164,7 @@ class Coordinator:
     def restart(self) -> None:
         restored = s.restore(self.setup, self.ledger)
         assert restored == self.stage
-        self.stage = s.decode_stage(restored.encode())
+        self.stage = type(restored).decode(restored.encode())
         assert self.stage == restored
 
     def receive(self, name: ClientName, message: Coded, vector: Words | None = None) -> None:

@@ -105,7 +105,7 @@ def test_altered_bytes_are_bad_messages_or_another_value(value: Coded) -> None:
 
 @given(st.binary(max_size=80))
 def test_random_bytes_are_bad_messages(data: bytes) -> None:
-    for read in (kind_of, split, c.decode_state, s.decode_stage):
+    for read in (kind_of, split, c.decode_state):
         try:
             read(data)
         except BadMessage:
@@ -133,8 +133,6 @@ def test_a_key_has_one_spelling() -> None:
 def test_unknown_kinds_and_sizes_are_named() -> None:
     with pytest.raises(BadMessage, match='"x" is no state'):
         c.decode_state(encode(PROTOCOL, "x", b""))
-    with pytest.raises(BadMessage, match='"x" is no stage'):
-        s.decode_stage(encode(PROTOCOL, "x", b""))
     with pytest.raises(BadMessage, match="same version"):
         kind_of(encode("unisono/secagg/2", "x", b""))
     with pytest.raises(BadMessage, match="at most 1048576"):

@@ -53,7 +53,7 @@ def without(kind: type[s.Stage]) -> s.Stage:
         book = replace(book, agreements=others(book.agreements))
     else:
         book = replace(book, answers=others(book.answers))
-    return s.decode_stage(kind(book).encode())
+    return kind(book)
 
 
 # every call

@@ -17,10 +17,16 @@ from unisono.base.ids import ClientName, Digest
 from unisono.crypto import encode, sha256
 from unisono.secagg.shared.messages import Agree, Answer, Share, Upload
 from unisono.secagg.shared.roster import Entry
+from unisono.server.rounds import InRound
 from unisono.wire.v1 import types_pb2 as types
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unisono.codec import Spec
+    from unisono.wire.v1 import round_pb2 as rounds
 
 CHANGES = ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 2.0])
 NAMES = ("a", "b", "c", "d")
@@ -310,6 +316,34 @@ def test_a_vault_that_does_not_open_costs_the_attempt_and_not_the_run(path: Path
             await asyncio.gather(*(reveal(site) for site in honest))
             await model(federation)
             assert lineage.run.last == (1, ("a", "b", "c"))
+
+    play(story())
+
+
+@pytest.mark.parametrize("word", [0, 2])
+def test_a_vector_that_does_not_count_once_opens_to_a_sum_that_is_not_published(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch, word: int
+) -> None:
+    honest = SecureSite.vector
+
+    def counted(site: SecureSite, told: rounds.Secure, spec: Spec) -> NDArray[np.uint64]:
+        words = honest(site, told, spec)
+        if site.name == "d":
+            words[spec.head_offset] = word << 24
+        return words
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            sites = await enrolled(federation)
+            monkeypatch.setattr(SecureSite, "vector", counted)
+            for leg in ("Invitation", "Roster", "Deal", "Survivors"):
+                assert set(await asyncio.gather(*(site.step() for site in sites))) == {leg}
+            await asyncio.gather(*(reveal(site) for site in sites))
+            (lineage,) = federation.hall.runs.values()
+            await until(lambda: lineage.run.attempt == 2)
+            assert lineage.run.round == 0
+            assert isinstance(lineage.run.stage, InRound)
+            assert f"counts {3 + word} clients" in lineage.run.stage.failures[0]
 
     play(story())
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from unisono import strategies
 from unisono.base.errors import Fault, PeerFault
 from unisono.base.ids import ClientName, Digest, RunId
-from unisono.codec import Spec, next_bound, rotation_stream
+from unisono.codec import Spec, decode_head, next_bound, rotation_stream
 from unisono.plan import Plan
 from unisono.plan import digest as plan_digest
 from unisono.plan.layout import layout_of
-from unisono.secagg.server import Opening, Revealing, open_masks
-from unisono.secagg.server.faults import BadShares, BadVault, TooFewShares
+from unisono.secagg.server import Opening, Revealing, check_sum, open_masks
+from unisono.secagg.server.faults import BadShares, BadVault, SumMismatch, TooFewShares
 from unisono.server.aggregation import Apply, Inputs, Outcome, read_head
 from unisono.server.blobs import Blob, LocalDir, Reader
 from unisono.server.rounds import (
@@ -74,8 +74,10 @@ class Publisher:
         except (BadShares, BadVault) as error:
             log.warning("not_opened", run=lineage.id, round=effect.round, error=str(error))
             return NotOpened(effect.round, effect.attempt, str(error), error.client)
-        except PeerFault as error:
-            log.warning("not_aggregated", run=lineage.id, round=effect.round, error=str(error))
+        except (PeerFault, SumMismatch) as error:
+            log.warning(
+                "not_aggregated", run=lineage.id, round=effect.round, code=error.code, error=str(error)
+            )
             await self._hall.workers.sum(self._hall.sums.drop, lineage.id)
             return Failure(effect.round, effect.attempt, str(error))
 
@@ -89,6 +91,8 @@ class Publisher:
             if opening.odd:
                 log.warning("answered_falsely", run=lineage.id, round=effect.round, clients=opening.odd)
             total = await self._hall.workers.sum(self._hall.sums.opened, *key, opening.streams)
+            head = decode_head(total[spec.head_offset :], spec)
+            check_sum(head["one"], head["weight"], len(updates))
         else:
             total = await self._hall.workers.sum(self._hall.sums.total, *key)
         if effect.what == "evaluate":
