@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from hostile_scheme import ALL, HONEST, VICTIM, Lie, Scheme, crafted
 from hostile_world import Hostile, refuses, tell, template
 
@@ -50,6 +51,7 @@ def test_3_a_copied_folder(tell: Callable[..., None]) -> None:
     tell(story)
 
 
+@pytest.mark.slow  # it hung once in some thirty runs, and nobody knows yet whether by the test or the client
 def test_3_a_state_put_back_in_its_place(tell: Callable[..., None]) -> None:
     """The coordinator shows an upload that this site signed, and its disk does not know."""
 
