@@ -18,7 +18,7 @@ from .acceptance import Acceptance
 from .coordinator import Coordinator
 from .hall import Hall
 from .presence import Session
-from .views import ended_status, status_of
+from .views import audit_page, ended_status, status_of
 
 Document = Mapping[str, object]
 WATCH_PAUSE = 0.2  # seconds between two documents of a watched run
@@ -106,6 +106,10 @@ class Operators:
                 {"name": t.name, "uses": t.uses, "used": t.used, "not_after": t.not_after} for t in usable
             ]
         }
+
+    async def audit(self, before: int = 0, limit: int = 100) -> Document:
+        """Return a piece of the audit log, newest line first (see `views.audit_page`)."""
+        return await self._hall.workers.database(audit_page, self._hall.store, before, limit)
 
     async def create_token(self, name: str, ttl: float, uses: int, by: str) -> tuple[str, float]:
         """Return a join token as text, and when it ends."""

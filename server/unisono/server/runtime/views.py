@@ -1,7 +1,10 @@
-"""What people and scripts see of a run while it goes on: the `status` beside the rows of the store."""
+"""What people and scripts see: the `status` of a run that goes on, beside its rows, and the audit log."""
 
+import json
 from collections.abc import Mapping
 from typing import TypedDict
+
+from pydantic import JsonValue
 
 from unisono.base.ids import ClientName
 from unisono.server.rounds import (
@@ -17,10 +20,12 @@ from unisono.server.rounds import (
     expects,
     waiting_sentence,
 )
+from unisono.server.store import Line, Store
 
 from .hall import Hall
 from .lineage import Lineage
 
+MOST_LINES = 1000  # of the audit log, in one document
 _BEFORE_UPLOAD = frozenset({"advertising", "sharing"})  # who is done with a leg goes on working
 
 
@@ -48,6 +53,46 @@ class Status(TypedDict):
     clients: list[ClientRow]
     seconds: float
     task: str
+
+
+class AuditLine(TypedDict):
+    """One line of the audit log; `detail` has what its kind has."""
+
+    seq: int
+    wall: float
+    what: str
+    run: str
+    client: str
+    detail: Mapping[str, JsonValue]
+
+
+class AuditPage(TypedDict):
+    """A piece of the audit log, newest line first; `head` is the hash of the last line of all `count`."""
+
+    head: str
+    count: int
+    lines: list[AuditLine]
+
+
+def audit_page(store: Store, before: int = 0, limit: int = 100) -> AuditPage:
+    """Return the audit lines below number `before` (0: the last ones): at most `limit`, and 1 MiB.
+
+    The next page is that before the last line's `seq`; line 1 is the first of all.
+    """
+    count, head, lines = store.audit_page(max(0, before), max(1, min(limit, MOST_LINES)))
+    return AuditPage(head=head, count=count, lines=[_audit_line(line) for line in lines])
+
+
+def _audit_line(line: Line) -> AuditLine:
+    entry = line.entry
+    return AuditLine(
+        seq=line.seq,
+        wall=line.wall,
+        what=entry.kind,
+        run=entry.run,
+        client=entry.subject,
+        detail=json.loads(entry.body),
+    )
 
 
 def status_of(hall: Hall, lineage: Lineage) -> Status:

@@ -24,6 +24,7 @@ START = Digest("0" * 64)  # stands before the first line
 _TABLE = schema.audit
 _LAST = sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
 _ADD = _TABLE.insert()
+_LINE = 300  # bytes of a line in a document, beside its body
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,7 @@ def append(connection: sa.Connection, wall: float, *entries: Entry) -> None:
     """Add lines, in the transaction that does what they tell of."""
     if not entries:
         return
-    last = connection.execute(_LAST).first()
-    seq, previous = (last.seq, Digest(last.hash)) if last is not None else (0, START)
+    seq, previous = head(connection)
     rows = []
     for entry in entries:
         seq += 1
@@ -98,6 +98,28 @@ def latest(connection: sa.Connection, limit: int, run: str, after: int) -> tuple
     if run:
         query = query.where(_TABLE.c.run == run)
     return tuple(_line(row) for row in reversed(connection.execute(query).all()))
+
+
+def page(connection: sa.Connection, before: int, limit: int, most_bytes: int) -> tuple[Line, ...]:
+    """Return at most `limit` lines below number `before` (0: the last), newest first, as fit into bytes."""
+    query = sa.select(_TABLE).order_by(_TABLE.c.seq.desc()).limit(limit)
+    if before:
+        query = query.where(_TABLE.c.seq < before)
+    found: list[Line] = []
+    left = most_bytes
+    with connection.execute(query) as rows:
+        for row in rows:
+            left -= len(row.body) + _LINE
+            if left < 0 and found:
+                break
+            found.append(_line(row))
+    return tuple(found)
+
+
+def head(connection: sa.Connection) -> tuple[int, Digest]:
+    """Return the number of the last line and its hash."""
+    last = connection.execute(_LAST).first()
+    return (last.seq, Digest(last.hash)) if last is not None else (0, START)
 
 
 def verify(connection: sa.Connection) -> tuple[int, Digest]:

@@ -155,6 +155,11 @@ class Store:
         with self._database.read() as connection:
             return views.sizes_of_task(connection, task)
 
+    def audit_page(self, before: int, limit: int) -> tuple[int, Digest, tuple[audit.Line, ...]]:
+        """Return the audit log's length, its head, and lines below `before` (0: the last), newest first."""
+        with self._database.read() as connection:
+            return *audit.head(connection), audit.page(connection, before, limit, views.SHARE)
+
     def audit(self, limit: int = 100, *, run: str = "", after: int = 0) -> tuple[audit.Line, ...]:
         """Return the last audit lines in their order: of one run if named, numbered above `after`."""
         with self._database.read() as connection:

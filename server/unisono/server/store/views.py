@@ -21,7 +21,7 @@ from . import audit, schema
 
 Document = dict[str, JsonValue]
 _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
-_SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
+SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
 _ROUND = 300  # bytes of a round beside its lists
 
 
@@ -31,7 +31,7 @@ class Window:
 
     first: int = 0
     last: int = 0
-    most_bytes: int = _SHARE
+    most_bytes: int = SHARE
 
 
 LATEST = Window()
@@ -134,7 +134,7 @@ def models(connection: sa.Connection, run: RunId) -> Document:
 def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> list[Document]:
     """Return what happened to a run after line `since` of the audit log: at most the last `limit` things."""
     found: list[Document] = []
-    left = _SHARE // 2
+    left = SHARE // 2
     for line in reversed(audit.latest(connection, limit, run, since)):
         left -= len(line.entry.body) + 100
         if left < 0 and found:
