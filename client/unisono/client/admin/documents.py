@@ -214,6 +214,7 @@ class Health(Document):
     status: str
     federation: str = ""
     software: str = ""
+    wall: float | None = None  # the coordinator's clock
     clients_online: int = 0
     clients_enrolled: int = 0
     runs_active: int = 0

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funisono/wire/v1/enrolment.proto\x12\x0funisono.wire.v1\"F\n\x0c\x45nrolRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\x12\x13\n\x0bsigning_csr\x18\x02 \x01(\x0c\x12\x10\n\x08software\x18\x03 \x01(\t\"t\n\nEnrolReply\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x17\n\x0ftls_certificate\x18\x03 \x01(\x0c\x12\x1b\n\x13signing_certificate\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\"%\n\nRenewReply\x12\x17\n\x0ftls_certificate\x18\x01 \x01(\x0c\x32\x9c\x01\n\x10\x45nrolmentService\x12\x43\n\x05\x45nrol\x12\x1d.unisono.wire.v1.EnrolRequest\x1a\x1b.unisono.wire.v1.EnrolReply\x12\x43\n\x05Renew\x12\x1d.unisono.wire.v1.RenewRequest\x1a\x1b.unisono.wire.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funisono/wire/v1/enrolment.proto\x12\x0funisono.wire.v1\"[\n\x0c\x45nrolRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\x12\x13\n\x0bsigning_csr\x18\x02 \x01(\x0c\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x13\n\x0bonly_asking\x18\x04 \x01(\x08\"\x82\x01\n\nEnrolReply\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x17\n\x0ftls_certificate\x18\x03 \x01(\x0c\x12\x1b\n\x13signing_certificate\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\x12\x0c\n\x04wall\x18\x06 \x01(\x01\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\"%\n\nRenewReply\x12\x17\n\x0ftls_certificate\x18\x01 \x01(\x0c\x32\x9c\x01\n\x10\x45nrolmentService\x12\x43\n\x05\x45nrol\x12\x1d.unisono.wire.v1.EnrolRequest\x1a\x1b.unisono.wire.v1.EnrolReply\x12\x43\n\x05Renew\x12\x1d.unisono.wire.v1.RenewRequest\x1a\x1b.unisono.wire.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'unisono.wire.v1.enrolment_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=52
-  _globals['_ENROLREQUEST']._serialized_end=122
-  _globals['_ENROLREPLY']._serialized_start=124
-  _globals['_ENROLREPLY']._serialized_end=240
-  _globals['_RENEWREQUEST']._serialized_start=242
-  _globals['_RENEWREQUEST']._serialized_end=273
-  _globals['_RENEWREPLY']._serialized_start=275
-  _globals['_RENEWREPLY']._serialized_end=312
-  _globals['_ENROLMENTSERVICE']._serialized_start=315
-  _globals['_ENROLMENTSERVICE']._serialized_end=471
+  _globals['_ENROLREQUEST']._serialized_end=143
+  _globals['_ENROLREPLY']._serialized_start=146
+  _globals['_ENROLREPLY']._serialized_end=276
+  _globals['_RENEWREQUEST']._serialized_start=278
+  _globals['_RENEWREQUEST']._serialized_end=309
+  _globals['_RENEWREPLY']._serialized_start=311
+  _globals['_RENEWREPLY']._serialized_end=348
+  _globals['_ENROLMENTSERVICE']._serialized_start=351
+  _globals['_ENROLMENTSERVICE']._serialized_end=507
 # @@protoc_insertion_point(module_scope)

@@ -23,21 +23,25 @@ class EnrolRequest(_message.Message):
     TLS_CSR_FIELD_NUMBER: _builtins.int
     SIGNING_CSR_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
+    ONLY_ASKING_FIELD_NUMBER: _builtins.int
     tls_csr: _builtins.bytes
     """PEM, P-256"""
     signing_csr: _builtins.bytes
     """PEM, Ed25519"""
     software: _builtins.str
+    only_asking: _builtins.bool
+    """whether the token could be used: nothing is issued, nothing is used up"""
     def __init__(
         self,
         *,
         tls_csr: _builtins.bytes = ...,
         signing_csr: _builtins.bytes = ...,
         software: _builtins.str = ...,
+        only_asking: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signing_csr", b"signing_csr", "software", b"software", "tls_csr", b"tls_csr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_asking", b"only_asking", "signing_csr", b"signing_csr", "software", b"software", "tls_csr", b"tls_csr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -52,6 +56,7 @@ class EnrolReply(_message.Message):
     TLS_CERTIFICATE_FIELD_NUMBER: _builtins.int
     SIGNING_CERTIFICATE_FIELD_NUMBER: _builtins.int
     FEDERATION_FIELD_NUMBER: _builtins.int
+    WALL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """from the token, never from the CSR"""
     number: _builtins.int
@@ -59,6 +64,8 @@ class EnrolReply(_message.Message):
     tls_certificate: _builtins.bytes
     signing_certificate: _builtins.bytes
     federation: _builtins.str
+    wall: _builtins.float
+    """the coordinator's clock, seconds since the epoch"""
     def __init__(
         self,
         *,
@@ -67,10 +74,11 @@ class EnrolReply(_message.Message):
         tls_certificate: _builtins.bytes = ...,
         signing_certificate: _builtins.bytes = ...,
         federation: _builtins.str = ...,
+        wall: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation", "name", b"name", "number", b"number", "signing_certificate", b"signing_certificate", "tls_certificate", b"tls_certificate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation", "name", b"name", "number", b"number", "signing_certificate", b"signing_certificate", "tls_certificate", b"tls_certificate", "wall", b"wall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from unisono.base.errors import BadCredentials
 from unisono.base.ids import ClientName
 from unisono.identity import Peer, peer_of
 
@@ -36,6 +37,22 @@ class Enrolling:
         return Enrolled(
             done.name, done.number, done.tls_certificate, done.signing_certificate, hall.authority.federation
         )
+
+    async def usable(self, peer: Peer) -> tuple[str, float]:
+        """Return federation and wall time if this token lets one more client in; nothing is used up.
+
+        Raises BadCredentials, as `enrol` would.
+        """
+        hall = self._hall
+        found = {token.serial: token for token in await hall.workers.database(hall.store.tokens)}
+        token = found.get(peer.serial)
+        if token is None or token.revoked is not None:
+            raise BadCredentials(
+                "token revoked, or unknown to this federation: ask its operator for a new one"
+            )
+        if token.used >= token.uses:
+            raise BadCredentials("token used already: ask the operator of the federation for a new one")
+        return hall.authority.federation, hall.clock.wall()
 
     async def renew(self, peer: Peer, tls_csr: bytes) -> bytes:
         """Certify a new key for an identity that is still valid."""

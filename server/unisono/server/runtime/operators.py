@@ -159,6 +159,7 @@ class Operators:
             "status": "degraded" if problems else "ok",
             "federation": self._hall.authority.federation,
             "software": version("unisono"),
+            "wall": self._hall.clock.wall(),
             "clients_online": len(self._hall.presence.online()),
             "clients_enrolled": self._hall.ledger.enrolled(),
             "runs_active": len(self._hall.runs),

@@ -18,6 +18,9 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
 
     async def Enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.EnrolReply:
+            if request.only_asking:
+                federation, wall = await self._enrolling.usable(caller.peer)
+                return pb.EnrolReply(name=caller.name, federation=federation, wall=wall)
             done = await self._enrolling.enrol(
                 caller.peer, request.tls_csr, request.signing_csr, printable(request.software, 64)
             )

@@ -34,6 +34,8 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                 raise BadMessage(
                     f"a hello with {len(names)} names; at most {MAX_NAMES} of 128 printable characters"
                 )
+            if request.only_asking:
+                return self._welcome(caller.name, protocol)
             await self._clients.hello(
                 ClientName(caller.name),
                 Greeting(
