@@ -27,6 +27,7 @@ class Entry:
 
 GROUPS: dict[str, tuple[str, str]] = {
     "token": ("Join tokens: how a client gets in.", FEDERATION),
+    "audit": ("Audit logs, of a coordinator or of a site.", FEDERATION),
     "plan": ("Plans: what a run is to do.", RUNS),
     "run": ("Runs: start, look at, watch, stop.", RUNS),
     "model": ("Global models: list, pull.", MODELS),
@@ -39,6 +40,7 @@ _RUNS, _MODELS, _MEMBERS = (
     "unisono.client.admin.member_commands",
 )
 _APPROVALS = "unisono.client.admin.approval_commands"
+_AUDIT = "unisono.client.admin.audit_commands"
 _PLANS, _TASKS = "unisono.client.admin.plan_commands", "unisono.client.admin.task_commands"
 
 TABLE: tuple[Entry, ...] = (
@@ -53,6 +55,8 @@ TABLE: tuple[Entry, ...] = (
     Entry("clients", "List the clients and how they are.", f"{_MEMBERS}:clients", FEDERATION),
     Entry("revoke", "Shut a client or an operator out, at once, for good.", f"{_MEMBERS}:revoke", FEDERATION),
     Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
+    Entry("audit verify", "Check an audit log: is it whole?", f"{_AUDIT}:verify", FEDERATION),
+    Entry("audit show", "Show the last lines of an audit log.", f"{_AUDIT}:show", FEDERATION),
     Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
     Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),
     Entry("client plans", "List the plans that were asked here.", f"{_APPROVALS}:plans", SITE),

@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from unisono.audit.chain import START, site_line
 from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest
-from unisono.crypto import encode, sha256_hex
 
 SCHEMA = """
 CREATE TABLE audit (
@@ -19,7 +19,6 @@ CREATE TABLE audit (
     digest TEXT NOT NULL
 ) STRICT
 """
-_START = Digest("0" * 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +35,18 @@ class Line:
 def append(db: sqlite3.Connection, wall: float, kind: str, detail: Mapping[str, str | int]) -> None:
     """Add a line.  The caller's transaction is open."""
     last = db.execute("SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-    number, before = (last[0] + 1, Digest(last[1])) if last else (1, _START)
+    number, before = (last[0] + 1, Digest(last[1])) if last else (1, START)
     text = json.dumps(detail, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    digest = _digest(before, number, wall, kind, text)
+    digest = site_line(before, number, wall, kind, text)
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", (number, wall, kind, text, digest))
 
 
 def lines(db: sqlite3.Connection) -> Iterator[Line]:
     """Yield all lines in order.  Raises Corrupt at the first that is not what was written."""
-    before = _START
+    before = START
     for expected, row in enumerate(db.execute("SELECT * FROM audit ORDER BY number"), start=1):
         number, wall, kind, text, digest = row
-        if number != expected or digest != _digest(before, number, wall, kind, text):
+        if number != expected or digest != site_line(before, number, wall, kind, text):
             raise Corrupt(f"line {expected} of this site's audit log was changed or removed")
         before = digest
         yield Line(number, wall, kind, json.loads(text), digest)
-
-
-def _digest(before: Digest, number: int, wall: float, kind: str, text: str) -> Digest:
-    return sha256_hex(encode(before, number, repr(wall), kind, text))

@@ -10,17 +10,15 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from unisono.audit.chain import START, coordinator_line
 from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest
-from unisono.crypto import encode, sha256_hex
-from unisono.crypto.labels import AUDIT
 from unisono.secagg.shared.messages import Abandon, Upload
 from unisono.server.rounds import Event, Fact, Said, Tick
 
 from . import schema
 from .canonical import canonical
 
-START = Digest("0" * 64)  # stands before the first line
 _TABLE = schema.audit
 _LAST = sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
 _ADD = _TABLE.insert()
@@ -141,5 +139,4 @@ def _line(row: sa.Row[Any]) -> Line:
 
 
 def _hash(previous: Digest, seq: int, wall: float, entry: Entry) -> Digest:
-    told = (entry.kind, entry.run, entry.subject, entry.body)
-    return sha256_hex(encode(AUDIT, previous, seq, repr(float(wall)), *told))
+    return coordinator_line(previous, seq, wall, (entry.kind, entry.run, entry.subject, entry.body))
