@@ -21,6 +21,7 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.config import Config
 from unisono.client.policy import Policy
 from unisono.client.runtime.agreements import spec_of as layout_from
+from unisono.client.runtime.allowance import Allowance
 from unisono.client.runtime.approvals import Approvals
 from unisono.client.runtime.attempts import Attempts
 from unisono.client.runtime.cache import Cache
@@ -293,7 +294,7 @@ class Wire(Link):
         whole = found is not None and sha256_hex(found) == parcel.sha256
         return Place(parcel.bytes if whole else 0, whole)
 
-    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes | memoryview]]) -> Place:
         data = b"".join(piece for _, piece in chunks)
         assert (len(data), sha256_hex(data)) == (parcel.bytes, parcel.sha256)
         self.leaves.append(data)
@@ -390,7 +391,7 @@ class Site:
         parts = Parts(
             self.folder, config, self.wire, self.vault, models,
             Knowledge(judgement, self.vault, models, self.protection.known), self.protection, approvals,
-            self.bench, self.clock, self.halt,
+            self.bench, Allowance(config.network, self.clock, self.halt), self.clock, self.halt,
         )  # fmt: skip
         self.driver = Driver(parts, self.seen.append, SystemRandom())
         self.state = Greeting()

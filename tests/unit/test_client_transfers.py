@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unisono.base.clock import ManualClock
 from unisono.base.errors import BadMessage, Corrupt, Unavailable, Unreachable
 from unisono.base.ids import Digest, RunId
+from unisono.client.config import Network
+from unisono.client.runtime.allowance import Allowance
 from unisono.client.runtime.cache import Cache
 from unisono.client.runtime.downloads import fetch
+from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.uploads import CHUNK, Parcel, Place, file_reader, send
 from unisono.client.session import Attempt
 from unisono.crypto import SEGMENT, sha256_hex
@@ -23,6 +27,9 @@ SIZES = [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, 2 * SEGMENT + 77]
 
 def model(size: int) -> bytes:
     return Random(size).randbytes(size)  # noqa: S311 - the same bytes every time
+
+
+FREE = Allowance(Network(), ManualClock(), Halt())
 
 
 def unseen(done: int, total: int) -> None:
@@ -168,7 +175,7 @@ class Coordinator:
     def begin(self, parcel: Parcel) -> Place:
         return self._place()
 
-    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes | memoryview]]) -> Place:
         self.streams += 1
         left = self.limits.pop(0) if self.limits else self.size + 1
         for offset, data in chunks:
@@ -200,18 +207,18 @@ def test_an_upload_ends_whole_wherever_it_breaks(
     server = Coordinator(size, sha256_hex(data), list(limits))
     for _ in range(len(limits)):
         try:
-            send(server, parcel(data), file_reader(path), unseen)
+            send(server, parcel(data), file_reader(path), unseen, FREE)
             break
         except Unreachable:
             continue
-    send(server, parcel(data), file_reader(path), unseen)
+    send(server, parcel(data), file_reader(path), unseen, FREE)
     assert bytes(server.got) == data
 
 
 def test_what_is_complete_is_not_sent_again(tmp_path: Path) -> None:
     data = model(100)
     server = Coordinator(100, sha256_hex(data), got=bytearray(data), streams=1)
-    send(server, parcel(data), file_reader(tmp_path / "not needed"), unseen)
+    send(server, parcel(data), file_reader(tmp_path / "not needed"), unseen, FREE)
     assert server.streams == 1
 
 
@@ -220,11 +227,15 @@ def test_an_upload_that_stands_still_is_given_back(tmp_path: Path) -> None:
     (tmp_path / "u").write_bytes(data)
     with pytest.raises(Unavailable, match="stands still at byte 0 of 100"):
         send(
-            Coordinator(100, sha256_hex(data), keep=False), parcel(data), file_reader(tmp_path / "u"), unseen
+            Coordinator(100, sha256_hex(data), keep=False),
+            parcel(data),
+            file_reader(tmp_path / "u"),
+            unseen,
+            FREE,
         )
 
 
 def test_an_offset_beyond_the_file_is_refused(tmp_path: Path) -> None:
     server = Coordinator(100, Digest("0" * 64), got=bytearray(101))
     with pytest.raises(BadMessage, match="byte 101 of 100"):
-        send(server, parcel(model(100)), file_reader(tmp_path / "u"), unseen)
+        send(server, parcel(model(100)), file_reader(tmp_path / "u"), unseen, FREE)

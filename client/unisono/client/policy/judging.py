@@ -101,11 +101,7 @@ def _promises(policy: Policy, plan: Plan) -> Iterator[str]:
 
 
 def _time(policy: Policy, minute: int) -> Iterator[str]:
-    if policy.span is None:
-        return
-    start, end = policy.span
-    inside = start <= minute < end if start <= end else minute >= start or minute < end
-    if not inside:
+    if policy.span is not None and not policy.span.holds(minute):
         yield f'policy hours = "{policy.hours}"; it is {minute // 60:02}:{minute % 60:02} here'
 
 

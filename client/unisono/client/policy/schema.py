@@ -3,19 +3,18 @@
 One thing has to be allowed by the site itself: that the coordinator reads its update alone ("sealed").
 """
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from unisono.base.errors import BadConfiguration
+from unisono.base.hours import Hours
 from unisono.base.ids import is_digest, is_name
 from unisono.plan.mistakes import shown
 from unisono.plan.reading import read_toml
 
 Protection = Literal["sealed", "secagg", "he"]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # TOML has arrays, no tuples
-
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 class Policy(BaseModel):
@@ -38,9 +37,10 @@ class Policy(BaseModel):
     @field_validator("hours")
     @classmethod
     def _span(cls, value: str | None) -> str | None:
-        if value is not None and (not _HOURS.fullmatch(value) or value[:5] == value[6:]):
-            raise ValueError(f'must be a span such as "20:00-06:00", not {shown(value)}')
-        return value
+        try:
+            return value if value is None else str(Hours.parse(value))
+        except BadConfiguration:
+            raise ValueError(f'must be a span such as "20:00-06:00", not {shown(value)}') from None
 
     @field_validator("roster_digest")
     @classmethod
@@ -66,13 +66,9 @@ class Policy(BaseModel):
         return value
 
     @property
-    def span(self) -> tuple[int, int] | None:
-        """Minutes of the day from and to which the site takes part; from > to spans midnight."""
-        found = _HOURS.fullmatch(self.hours) if self.hours else None
-        if found is None:
-            return None
-        hours = [int(part) for part in found.groups()]
-        return 60 * hours[0] + hours[1], 60 * hours[2] + hours[3]
+    def span(self) -> Hours | None:
+        """The hours in which the site takes part, if it says so."""
+        return None if self.hours is None else Hours.parse(self.hours)
 
 
 def parse(data: bytes, name: str = "policy.toml") -> Policy:

@@ -4,9 +4,7 @@ Safe to kill anywhere: the vault holds what must not be done twice, the coordina
 yet.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -38,12 +36,12 @@ from unisono.client.session import (
     Lost,
     Masked,
     Masking,
-    Pace,
     Polling,
     Preparing,
     Rejected,
     Renewing,
     Replying,
+    Rests,
     Secure,
     Sending,
     SendingModel,
@@ -59,17 +57,18 @@ from unisono.client.session import (
 )
 
 from . import notices
+from .allowance import Allowance, Resting
 from .approvals import Approvals
 from .cache import Cache
 from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
 from .link import Link, Outcome
-from .notices import Notice
 from .renewal import due, renew
+from .reporting import Reporter, Show
 from .secure import Objected, Protection
-from .status import CoordinatorFault, HelloFirst
-from .trainer_process import Moved, TaskFailure
+from .status import CoordinatorFault
+from .trainer_process import TaskFailure
 from .training import Workbench
 from .uploads import Parcel, file_reader, send
 from .vault import Vault
@@ -77,9 +76,9 @@ from .vault import Vault
 POLL_SECONDS = 25.0
 DUE_SECONDS = 1.0  # between two looks at the certificate
 LOOK_SECONDS = 1.0  # a poll while somebody here has to look at a plan
+MODEL_IDLE_SECONDS = 10.0  # at least this a coordinator that waits for a first model is patient
 FAULT_SECONDS = 2.0  # before a coordinator that broke down is asked again
 CLOCK_TOLERANCE = 300.0
-Show = Callable[[Notice], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,7 @@ class Parts:
     protection: Protection
     approvals: Approvals
     workbench: Workbench
+    allowance: Allowance
     clock: Clock
     halt: Halt
     share_log_tail: bool = False
@@ -109,8 +109,8 @@ class Driver:
         self._considered: session.Consider | None = None
         self._undecided: dict[RunId, session.Consider] = {}  # somebody here has to look at them
         self._outcome: Outcome | None = None
-        self._pace = Pace()
         self._trouble = ""
+        self._tell = Reporter(parts.link, parts.clock, show, self._hello, self._troubled)
         self._due, self._look_again = False, float("-inf")
 
     def run(self) -> Left:
@@ -133,18 +133,13 @@ class Driver:
     def _event_of(self, state: Active | BackingOff) -> Event:
         """Do a state's work; every error becomes an event, except those that mean this process is broken."""
         try:
-            return self._do(state)
+            return self._rest(state) or self._do(state)
         except Halted:
             return LeaveAsked()
-        except Unreachable as error:
-            self._trouble = str(error)
-            return Lost(self._random.random())
-        except CoordinatorFault as error:
-            self._trouble = str(error)
-            return Lost(self._random.random(), at_least=FAULT_SECONDS)
-        except Unavailable as error:
-            self._trouble = str(error)
-            return Busy(error.retry_after, self._random.random())
+        except Resting:  # the hours ended in the middle of a transfer
+            return Rests(0.0)
+        except (Unavailable, CoordinatorFault) as error:
+            return self._later(error)
         except TaskFailure as failure:
             return self._failed(state, failure)
         except Objected as objected:
@@ -156,6 +151,30 @@ class Driver:
             if error.code not in {"wrong_phase", "hello_first"}:
                 self._show(notices.Refusal(error.code, str(error)))
             return session.Refused(error.code, str(error))
+
+    def _later(self, error: Unavailable | CoordinatorFault) -> Event:
+        self._trouble, roll = str(error), self._random.random()
+        match error:
+            case Unreachable():
+                return Lost(roll)
+            case CoordinatorFault():
+                return Lost(roll, at_least=FAULT_SECONDS)
+        return Busy(error.retry_after, roll)
+
+    def _rest(self, state: Active | BackingOff) -> Rests | None:
+        """Say that a transfer has to wait for the site's hours, if it has; everything else goes on."""
+        match state:
+            case Downloading(work=work) | Uploading(work=work) | Sending(work=work):
+                attempt, idle_seconds = work.attempt, work.idle_seconds
+            case SendingModel(run=run):
+                attempt, idle_seconds = Attempt(run, 0, 0), MODEL_IDLE_SECONDS
+            case _:
+                return None
+        allowance = self._p.allowance
+        if not (seconds := allowance.rest(idle_seconds)):
+            return None
+        self._tell.rests(attempt, str(allowance.hours), allowance.until())
+        return Rests(seconds)
 
     def _do(self, state: Active | BackingOff) -> Event:
         match state:
@@ -310,35 +329,33 @@ class Driver:
         return Done()
 
     def _download(self, work: Task) -> Event:
-        began = self._p.clock.ticks()
-        report = self._reporter(work.attempt, "downloading", "download")
+        began, allowance = self._p.clock.ticks(), self._p.allowance
+        report = self._tell.of(work.attempt, "downloading", "download")
+
+        def moved(done: int, total: int) -> None:
+            report(done, total)
+            if done < total:
+                allowance.check()
+
         try:
             watch = self._p.protection.watch(work) if isinstance(work, Secure) else unwatched
-            fetch(self._p.link, self._p.cache, work.model, work.model_bytes, report, watch)
+            fetch(self._p.link, self._p.cache, work.model, work.model_bytes, moved, watch)
         except PeerFault as wrong:
             if isinstance(work, Secure):
                 raise self._p.protection.other_bytes(work, wrong) from wrong
             raise
         self._p.workbench.keep(work.attempt.run, work.model, work.model_bytes)
-        self._stepped(work, "download", work.model_bytes, began)
+        self._tell.stepped(work, "download", work.model_bytes, began)
         return Done()
 
     def _train(self, work: Task) -> Event:
-        began = self._p.clock.ticks()
-        self._pace = Pace(began)
-        beats = count(1)
-
-        def moved(step: Moved) -> None:
-            """Report it: each line means that something moved, even within one percent."""
-            self._show(notices.Moved(*_round(work), step.stage, step.done, step.total))
-            self._report(work.attempt, (step.stage, next(beats)), ("training", step.done, step.total))
-
+        began, moved = self._p.clock.ticks(), self._tell.of_training(work)
         update = None
         if isinstance(work, Work):
             update = self._p.workbench.train(work, self._recipient, moved)
         elif vector := self._p.protection.wanted(work):
             self._p.workbench.keep_vector(work, vector, moved)
-        self._stepped(work, "training" if work.what == "train" else "evaluation", 0, began)
+        self._tell.stepped(work, "training" if work.what == "train" else "evaluation", 0, began)
         return Trained(update)
 
     def _reply(self, work: Secure) -> Event:
@@ -348,24 +365,27 @@ class Driver:
         return Done()
 
     def _mask(self, work: Secure) -> Event:
-        masked = self._p.protection.mask(work, self._reporter(work.attempt, "training", "masking"))
+        masked = self._p.protection.mask(work, self._tell.of(work.attempt, "training", "masking"))
         return Done() if masked is None else Wrapped(masked)
 
     def _send(self, work: Secure, masked: Masked) -> Event:
         began = self._p.clock.ticks()
         parcel = Parcel("update", work.attempt, masked.sha256, masked.bytes)
         reader = file_reader(self._p.vault.updates / masked.file)
-        send(self._p.link, parcel, reader, self._shower(work.attempt, "upload"))
-        self._stepped(work, "upload", masked.bytes, began)
+        send(self._p.link, parcel, reader, self._tell.shower(work.attempt, "upload"), self._p.allowance)
+        self._tell.stepped(work, "upload", masked.bytes, began)
         return Done()
 
     def _upload(self, work: Work, update: session.Update) -> Event:
         began = self._p.clock.ticks()
         self._p.vault.release(update, "sealed")
         parcel = Parcel("update", work.attempt, update.sha256, update.bytes)
-        report = self._shower(work.attempt, "upload")
-        send(self._p.link, parcel, file_reader(self._p.vault.updates / update.file), report)
-        self._stepped(work, "upload", update.bytes, began)
+        report, reader = (
+            self._tell.shower(work.attempt, "upload"),
+            file_reader(self._p.vault.updates / update.file),
+        )
+        send(self._p.link, parcel, reader, report, self._p.allowance)
+        self._tell.stepped(work, "upload", update.bytes, began)
         return Done()
 
     def _send_model(self, run: RunId, model: Digest) -> Event:
@@ -377,7 +397,8 @@ class Driver:
             self._p.link,
             parcel,
             lambda offset: self._p.cache.read(model, size, offset),
-            self._shower(attempt, "upload"),
+            self._tell.shower(attempt, "upload"),
+            self._p.allowance,
         )
         return Done()
 
@@ -390,41 +411,5 @@ class Driver:
             self._p.cache.remove(state.work.model)
         return Failed(failure.failure, f"{text}: {detail}" if self._p.share_log_tail and detail else text)
 
-    # progress
-
-    def _stepped(self, work: Task, what: notices.Step, size: int, began: float) -> None:
-        seconds = self._p.clock.ticks() - began
-        self._show(notices.Stepped(work.attempt.run, work.attempt.round, what, size, seconds))
-
-    def _shower(self, attempt: Attempt, what: notices.Moving) -> Callable[[int, int], None]:
-        """Return what shows a transfer.  An upload needs no report: the coordinator sees it."""
-        return lambda done, total: self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
-
-    def _reporter(self, attempt: Attempt, stage: str, what: notices.Moving) -> Callable[[int, int], None]:
-        self._pace = Pace(self._p.clock.ticks())
-        return lambda done, total: self._moved(attempt, what, stage, done, total)
-
-    def _moved(self, attempt: Attempt, what: notices.Moving, stage: str, done: int, total: int) -> None:
-        """Show progress, and report it."""
-        self._show(notices.Moved(attempt.run, attempt.round, what, done, total))
-        self._report(attempt, (what, done), (stage, done, total))
-
-    def _report(self, attempt: Attempt, mark: tuple[str, int], progress: tuple[str, int, int]) -> None:
-        """Report progress at most once a second, and only if `mark` is another one than the last time.
-
-        Raises WrongPhase if the attempt is over.  A coordinator that is away does not stop the work.
-        """
-        now = self._p.clock.ticks()
-        if not self._pace.due(*mark, now):
-            return
-        self._pace = self._pace.told(*mark, now)
-        try:
-            self._p.link.progress(attempt, *progress)
-        except HelloFirst:
-            self._hello()
-        except (Unavailable, CoordinatorFault) as error:
-            self._trouble = str(error)
-
-
-def _round(work: Task) -> tuple[RunId, int]:
-    return work.attempt.run, work.attempt.round
+    def _troubled(self, why: str) -> None:
+        self._trouble = why

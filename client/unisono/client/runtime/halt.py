@@ -51,6 +51,10 @@ class Halt:
         self._asked.wait(seconds)
         self.check()
 
+    def waited(self, seconds: float) -> bool:
+        """Sleep; return at once, and True, when asked."""
+        return self._asked.wait(seconds)
+
     @contextmanager
     def cancelling(self, cancel: Callable[[], object]) -> Iterator[None]:
         """Call `cancel` if asked while the body runs."""

@@ -58,6 +58,7 @@ _STAGES = {
     "downloading": round_pb2.Progress.DOWNLOADING,
     "training": round_pb2.Progress.TRAINING,
     "uploading": round_pb2.Progress.UPLOADING,
+    "resting": round_pb2.Progress.RESTING,
 }
 _KINDS: dict[int, What] = {round_pb2.Work.TRAIN: "train", round_pb2.Work.EVALUATE: "evaluate"}
 _PURPOSES = {"update": types_pb2.UploadKey.UPDATE, "model": types_pb2.UploadKey.MODEL}
@@ -72,6 +73,8 @@ class Capabilities:
     strategies: tuple[str, ...]
     protocol: tuple[int, int] = (1, 1)
     codecs: tuple[str, ...] = ("lanes/1",)
+    upload_limit: int = 0  # bytes a second; 0: none
+    hours: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Link:
         request = round_pb2.HelloRequest(
             software=SOFTWARE, protocol_min=low, protocol_max=high, tasks=self._can.tasks,
             protections=self._can.protections, strategies=self._can.strategies, codecs=self._can.codecs,
+            network=round_pb2.Network(upload_limit=self._can.upload_limit, hours=self._can.hours),
         )  # fmt: skip
         reply = self._call(self._rounds.Hello, request, TIMEOUT)
         if not low <= reply.protocol <= high:
@@ -236,7 +240,7 @@ class Link:
         reply = self._call(self._transfer.Begin, request, TIMEOUT)
         return Place(reply.offset, reply.complete)
 
-    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes | memoryview]]) -> Place:
         beats: list[Callable[[], None]] = []
 
         def messages() -> Iterator[Piece]:

@@ -111,6 +111,16 @@ class RunOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Resting:
+    """A transfer waits for the site's hours: nothing is fetched or sent before `until`."""
+
+    run: str
+    round: int
+    hours: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
 class Renewed:
     """The TLS certificate is new, valid until `not_after` (wall)."""
 
@@ -160,6 +170,7 @@ Notice = (
     | WorkFailed
     | RoundOver
     | RunOver
+    | Resting
     | Renewed
     | Refusal
     | RosterPinned

@@ -19,6 +19,7 @@ from .notices import (
     PlanWaits,
     Refusal,
     Renewed,
+    Resting,
     RosterPinned,
     RoundOver,
     RunOver,
@@ -163,6 +164,8 @@ def _trouble(name: str, notice: Notice) -> str:
         case Renewed(not_after=until):
             when = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d")
             return f"{name:<12} certificate renewed, valid until {when}"
+        case Resting(round=number, hours=hours, until=until):
+            return f"  round {number:<4} rests       until {until}: [network] hours are {hours}"
         case Refusal(reason=reason):
             return f"{name:<12} the coordinator says: {reason}"
     return f"{name:<12} {type(notice).__name__}"

@@ -16,11 +16,12 @@ from unisono.client.policy import Policy
 from unisono.crypto import AtRest, SigningKey
 from unisono.identity import peer_of, spki_sha256
 
+from .allowance import Allowance
 from .approvals import Approvals
 from .attempts import Attempts
 from .cache import Cache
 from .channel import Credentials
-from .driver import Driver, Parts, Show
+from .driver import Driver, Parts
 from .examining import Examiner
 from .files import folder_lock
 from .halt import Halt
@@ -28,6 +29,7 @@ from .inviting import Member
 from .knowledge import Judgement, Knowledge
 from .link import Capabilities, Link
 from .place import place_of
+from .reporting import Show
 from .secure import Disk, Protection
 from .trainer_process import TrainerProcess
 from .training import Workbench
@@ -73,6 +75,8 @@ def opened(
                 protections=tuple(mode for mode in PROTECTIONS if mode in policy.protections),
                 strategies=tuple(strategies.known()),
                 protocol=protocol,
+                upload_limit=round(config.network.rate or 0.0),
+                hours=config.network.hours,
             )
             parts = Parts(
                 folder=folder,
@@ -84,6 +88,7 @@ def opened(
                 protection=protection,
                 approvals=approvals,
                 workbench=Workbench(config, vault, cache, trainer, key, config.number or identity.number),
+                allowance=Allowance(config.network, clock, halt),
                 clock=clock,
                 halt=halt,
                 share_log_tail=policy.share_log_tail,

@@ -9,6 +9,8 @@ from unisono.base.errors import BadMessage, Unavailable
 from unisono.base.ids import Digest
 from unisono.client.session import Attempt
 
+from .allowance import Outlet
+
 CHUNK = 1 << 20
 Progress = Callable[[int, int], None]
 
@@ -38,7 +40,7 @@ class Sink(Protocol):
         """Ask where to go on.  Raises our errors."""
         ...
 
-    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes]]) -> Place:
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes | memoryview]]) -> Place:
         """Send chunks (offset, bytes).  Raises our errors."""
         ...
 
@@ -46,28 +48,40 @@ class Sink(Protocol):
 Reader = Callable[[int], Iterator[bytes]]  # the file's bytes from an offset on, at most CHUNK at a time
 
 
-def send(sink: Sink, parcel: Parcel, reader: Reader, progress: Progress) -> None:
+def send(sink: Sink, parcel: Parcel, reader: Reader, progress: Progress, outlet: Outlet) -> None:
     """Return when the coordinator has the file for good.  Raises our errors; the next try goes on."""
+    outlet.check()
     place = sink.begin(parcel)
     while not place.complete:
         if not 0 <= place.offset <= parcel.bytes:
             raise BadMessage(f"the coordinator is at byte {place.offset} of {parcel.bytes}")
         progress(place.offset, parcel.bytes)
-        after = sink.upload(parcel, _chunks(parcel, reader, place.offset, progress))
+        after = sink.upload(parcel, _chunks(parcel, reader, place.offset, progress, outlet))
+        if not after.complete:
+            outlet.check()
         if not after.complete and after.offset <= place.offset:
             raise Unavailable(f"the upload stands still at byte {after.offset} of {parcel.bytes}", 1.0)
         place = after
     progress(parcel.bytes, parcel.bytes)
 
 
-def _chunks(parcel: Parcel, reader: Reader, offset: int, progress: Progress) -> Iterator[tuple[int, bytes]]:
-    """Yield at least one chunk: an empty one asks for the verdict on a file that is already there."""
+def _chunks(
+    parcel: Parcel, reader: Reader, offset: int, progress: Progress, outlet: Outlet
+) -> Iterator[tuple[int, bytes | memoryview]]:
+    """Yield at least one chunk: an empty one asks for the verdict on a file that is already there.
+
+    It ends early when the site's hours do; what has gone stays.
+    """
     if offset == parcel.bytes:
         yield offset, b""
     for data in reader(offset):
-        yield offset, data
-        offset += len(data)
-        progress(offset, parcel.bytes)
+        end = offset + len(data)
+        for piece in outlet.passing(data):
+            yield offset, piece
+            offset += len(piece)
+            progress(offset, parcel.bytes)
+        if offset < end:
+            return
 
 
 def file_reader(path: Path) -> Reader:

@@ -84,10 +84,28 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Rests:
+    """It is outside the site's hours; look again in so many seconds, and ask then what is to be done."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveAsked:
     """The process shall end."""
 
 
 Event = (
-    Greeted | Instructed | Done | Trained | Wrapped | Failed | Refused | Rejected | Busy | Lost | LeaveAsked
+    Greeted
+    | Instructed
+    | Done
+    | Trained
+    | Wrapped
+    | Failed
+    | Refused
+    | Rejected
+    | Busy
+    | Lost
+    | Rests
+    | LeaveAsked
 )

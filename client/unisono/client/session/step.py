@@ -1,5 +1,7 @@
 """The client's half of the conversation: what follows from what happened."""
 
+from dataclasses import replace
+
 from unisono.base.errors import Fault
 from unisono.base.ids import RunId
 
@@ -16,6 +18,7 @@ from .events import (
     Lost,
     Refused,
     Rejected,
+    Rests,
     Trained,
 )
 from .orders import Consider, Idle, Known, Secure, SendModel, Update, Work
@@ -65,6 +68,8 @@ def _active(state: Active, event: Event, now: float, longest: float) -> State:
     match state, event:
         case _, Lost() | Busy():
             return _back_off(state, event, now, longest)
+        case _, Rests(seconds=seconds):  # cursor 0: what is to be done is told again, and so is what is not
+            return BackingOff(now + seconds, Polling())
         case Renewing(), Refused() | Rejected():  # the old certificate still serves; the next poll asks again
             return _follow(state.cursor, state.instruction, state.known)
         case _, Refused(code=code, reason=reason):
@@ -150,9 +155,10 @@ def _back_off(state: Active, event: Lost | Busy, now: float, longest: float) -> 
 
 
 def _again(state: Active, tries: int) -> Active:
+    """Return what is tried again, on the same connection: a busy coordinator has no time for new ones."""
     match state:
         case Greeting() | Polling():
-            return Greeting(tries + 1)
+            return replace(state, tries=tries + 1)
     return state
 
 

@@ -1,0 +1,85 @@
+"""What a site allows of its own line: a rate for what it sends, and hours for all that moves.
+
+Nothing of it is a matter of trust: the coordinator is told (`Hello`), so that people can see why it waits.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from unisono.base.clock import Clock
+from unisono.base.errors import Error
+from unisono.base.pacing import MOST_PIECE, Bucket, Pieces
+from unisono.client.config import Network
+
+from .halt import Halt
+
+REST_SECONDS = (
+    10.0  # between two signs of life outside the hours; half of the plan's patience if that is less
+)
+Day = Callable[[float], time.struct_time]
+
+
+class Resting(Error):
+    """It is outside the site's hours: nothing is fetched or sent."""
+
+    code = "resting"
+
+
+class Outlet(Protocol):
+    """What a transfer asks before it goes on."""
+
+    def check(self) -> None:
+        """Raise Resting outside the site's hours."""
+        ...
+
+    def passing(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield `data` in pieces, each when it may go; fewer of them when the hours are over."""
+        ...
+
+
+class Allowance:
+    """One site's limits, on the site's clock."""
+
+    def __init__(self, network: Network, clock: Clock, halt: Halt, day: Day = time.localtime) -> None:
+        rate = network.rate
+        self.hours = network.span
+        self._clock, self._halt, self._day = clock, halt, day
+        self._bucket = Bucket(rate, rate) if rate else None
+        self._pieces = Pieces(most=round(rate) if rate else MOST_PIECE)
+
+    def opens_in(self) -> float:
+        """Return the seconds until something may move; 0 if it may now."""
+        if self.hours is None:
+            return 0.0
+        here = self._day(self._clock.wall())
+        return self.hours.opens_in(3600.0 * here.tm_hour + 60.0 * here.tm_min + here.tm_sec)
+
+    def rest(self, idle_seconds: float) -> float:
+        """Return the seconds until the coordinator is to hear again that this site rests; 0: it does not."""
+        return min(self.opens_in(), REST_SECONDS, idle_seconds / 2)
+
+    def check(self) -> None:
+        """Raise Resting outside the site's hours."""
+        if self.opens_in():
+            raise Resting(f"outside the hours {self.hours} of [network]")
+
+    def passing(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield `data` in pieces, each when it may go; fewer of them when the hours are over.
+
+        It is called by gRPC's thread, which has no use for an exception: it ends instead.
+        """
+        for piece in self._pieces.cut(data):
+            if self.opens_in() or self._halt.asked:
+                return
+            self._pieces.gone(self._clock.ticks(), len(piece))
+            if self._bucket is not None:
+                owed = self._bucket.owe(self._clock.ticks(), len(piece))
+                if owed and self._halt.waited(owed):
+                    return
+            yield piece
+
+    def until(self) -> str:
+        """Return when the hours begin, for people: "20:00"."""
+        return datetime.fromtimestamp(self._clock.wall() + self.opens_in()).strftime("%H:%M")  # noqa: DTZ006

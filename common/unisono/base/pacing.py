@@ -1,0 +1,78 @@
+"""How fast something may go: token buckets, and pieces that fit a link.  Pure: time is an argument."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LEAST_PIECE, MOST_PIECE = 1 << 10, 1 << 20  # bytes of a chunk; the largest is that of the wire contract
+FIRST_PIECE = 64 << 10
+QUICK, SLOW = 0.5, 2.0  # seconds for a piece: then the next ones are larger, or smaller
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `rate` a second flow in, `burst` are saved up at most; it begins full."""
+
+    rate: float
+    burst: float
+    left: float | None = None  # before it is first used
+    at: float = 0.0
+
+    def spend(self, now: float, amount: float = 1.0) -> float:
+        """Take `amount` and return 0; or take nothing and return the seconds until it would be there."""
+        left = self._flow(now)
+        if left >= amount:
+            self.left = left - amount
+            return 0.0
+        return (amount - left) / self.rate
+
+    def owe(self, now: float, amount: float) -> float:
+        """Take `amount` in any case; return the seconds to wait before going on, until nothing is owed."""
+        self.left = left = self._flow(now) - amount
+        return max(0.0, -left / self.rate)
+
+    def full(self, now: float) -> bool:
+        """Tell whether nothing is missing: then the bucket is as good as a new one."""
+        return self._flow(now) >= self.burst
+
+    def _flow(self, now: float) -> float:
+        if self.left is None:
+            self.left, self.at = self.burst, now
+        self.left = min(self.burst, self.left + max(0.0, now - self.at) * self.rate)
+        self.at = max(self.at, now)
+        return self.left
+
+
+@dataclass(slots=True)
+class Pieces:
+    """Cuts what is sent so that each piece takes a second or two, whatever the link.
+
+    The other side sees progress when a piece is whole: a chunk of 1 MiB takes 150 s over 56 kbit/s, longer
+    than a plan waits for a sign of life.  Pieces begin small, double while they are quick, and halve when
+    they are slow; on a fast link all but the first few are of the full size.
+    """
+
+    most: int = MOST_PIECE
+    size: int = FIRST_PIECE
+    since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.most = min(MOST_PIECE, max(LEAST_PIECE, self.most))
+        self.size = min(self.size, self.most)
+
+    def cut(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield `data` in pieces; each is as large as is right when it is asked for."""
+        place, total = 0, len(data)
+        while place < total:
+            size = self.size
+            yield data if size >= total and not place else data[place : place + size]
+            place += size
+
+    def gone(self, now: float, size: int) -> None:
+        """Note that a piece of `size` bytes is gone; the next one is begun."""
+        if self.since is not None:
+            took = now - self.since
+            if took > SLOW:
+                self.size = max(LEAST_PIECE, self.size // 2)
+            elif took < QUICK and size >= self.size:
+                self.size = min(self.most, self.size * 2)
+        self.since = now
