@@ -4,6 +4,8 @@ A command in the table is first only its name and its line of help.  When typer 
 the module is imported, the function becomes a typer command, and that command takes over: see `_lazy`.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -24,6 +26,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if os.getpid() == 1:  # a container's first process: without a handler it would never hear these
+        signal.signal(signal.SIGTERM, _end)
     set_verbose(False)
     root = typer.main.get_command(build())
     try:
@@ -33,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last handler there is: every error becomes a code
         return report(error)
     return result if type(result) is int else 0
+
+
+def _end(number: int, frame: object) -> None:
+    """End as any other process would; `serve` and `client` have handlers of their own."""
+    raise SystemExit(128 + number)
 
 
 def build() -> typer.Typer:

@@ -5,6 +5,8 @@
 An error's message carries its own lines: what is wrong, where, what to do (UX rule 6), the last two indented.
 """
 
+import errno
+import os
 import sys
 import traceback
 from typing import Protocol, runtime_checkable
@@ -42,9 +44,16 @@ def exit_code(error: BaseException) -> int:
         case UsageProblem():
             return error.exit_code
         case Error():
-            return next(code for family, code in _CODES if isinstance(error, family))
+            return exit_code_of(type(error))
+        case OSError() if _is_access(error):
+            return CONFIGURATION
         case _:
             return FAILED
+
+
+def exit_code_of(family: type[Error]) -> int:
+    """Return the exit code for errors of this class."""
+    return next(code for base, code in _CODES if issubclass(family, base))
 
 
 def report(error: BaseException) -> int:
@@ -64,6 +73,8 @@ def _words(error: BaseException) -> str:
             return _usage(error)
         case Error():
             return str(error) or error.code
+        case OSError(filename=str() as name) if _is_access(error):
+            return f"{name}: {error.strerror}\n  {_who_may(error)}"
         case OSError(filename=str() | bytes() as name, strerror=str() as reason):
             return f"{name!s}: {reason}"
         case OSError():
@@ -71,6 +82,18 @@ def _words(error: BaseException) -> str:
         case _:
             seen = "" if is_verbose() else "\n  run the command again with -v to see where, and report it"
             return f"internal fault: {type(error).__name__}: {_first_line(error)}{seen}"
+
+
+def _is_access(error: OSError) -> bool:
+    """Tell whether a folder or secret is not this process's: a volume of another user, a wrong mode."""
+    return isinstance(error, PermissionError) or error.errno == errno.EROFS
+
+
+def _who_may(error: OSError) -> str:
+    if error.errno == errno.EROFS:
+        return "give the process a place that it may write: a volume, or tmpfs for what need not last"
+    user = f"{os.getuid()}:{os.getgid()}"
+    return f"this process is user {user}; make the file or folder its own: chown -R {user} PATH, chmod go="
 
 
 def _usage(error: UsageProblem) -> str:

@@ -29,12 +29,33 @@ class Founded:
     coordinator: Path
     admin: Path
     again: bool = False  # the federation was there, only the operator's folder is new
+    kept: bool = False  # all was there; nothing is new
+
+
+def found_once(directory: Path, hosts: Sequence[str], port: int, federation: str, now: float) -> Founded:
+    """Do as `found`, but leave a federation that is there as it is, if it is reached under these names.
+
+    For containers, which say the same at every start.
+    """
+    made = Founded(federation, directory / "coordinator", directory / "admin", kept=True)
+    if not _is_whole(Folder(made.coordinator)) or _is_empty(made.admin):
+        return found(directory, hosts, port, federation, now)
+    folder = Folder(made.coordinator)
+    known = Config.load(folder.config.read_bytes(), str(folder.config)).hosts
+    if missing := [host for host in hosts if host not in known]:
+        raise BadConfiguration(
+            f"the coordinator in {made.coordinator} is reached as {', '.join(known)}, "
+            f"not as {', '.join(missing)}\n  add the name to hosts in {folder.config}"
+        )
+    authority = Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
+    return replace(made, federation=authority.federation)
 
 
 def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now: float) -> Founded:
     """Write DIR/coordinator and DIR/admin.  Raises BadConfiguration and leaves nothing behind.
 
-    Where only the operator's folder is missing (lost, or its certificate expired), it is made anew.
+    Where only the operator's folder is missing (lost, or its certificate expired), it is made anew.  Empty
+    folders are taken for missing: a container's volumes are there before anything is in them.
     """
     if not is_name(federation):
         raise BadConfiguration(
@@ -44,14 +65,19 @@ def found(directory: Path, hosts: Sequence[str], port: int, federation: str, now
         raise BadConfiguration("a coordinator needs a name or address under which clients reach it: --host")
     config = Config.load(flags={"hosts": tuple(hosts), "port": port})
     made = Founded(federation, directory / "coordinator", directory / "admin")
-    if _is_whole(Folder(made.coordinator)) and not made.admin.exists():
+    if _is_whole(Folder(made.coordinator)) and _is_empty(made.admin):
         return _with_operator(made, hosts[0], now)
     for path in (made.coordinator, made.admin):
-        if path.exists():
+        if not _is_empty(path):
             raise BadConfiguration(f"{path} exists already\n  choose another folder, or remove it first")
     with _or_nothing(made.coordinator, made.admin):
         _write(made, config, now)
     return made
+
+
+def _is_empty(path: Path) -> bool:
+    """Tell whether nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def _is_whole(folder: Folder) -> bool:
@@ -69,7 +95,8 @@ def _with_operator(made: Founded, host: str, now: float) -> Founded:
     hosts = (host, *(other for other in config.hosts if other != host))
     authority = Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
     with _or_nothing(made.admin):
-        made.admin.mkdir(mode=0o700)
+        made.admin.mkdir(mode=0o700, exist_ok=True)
+        made.admin.chmod(0o700)
         _write_admin(made, authority, config.model_copy(update={"hosts": hosts}), now)
         _sync(made.admin, made.admin.parent)
     return replace(made, federation=authority.federation, again=True)
@@ -83,6 +110,8 @@ def _or_nothing(*folders: Path) -> Iterator[None]:
     except BaseException as error:
         for path in folders:
             shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, PermissionError):
+            raise  # the command line knows what to say of those
         if isinstance(error, OSError):
             raise BadConfiguration(f"cannot make {folders[0].parent}: {error.strerror or error}") from None
         raise
@@ -90,7 +119,7 @@ def _or_nothing(*folders: Path) -> Iterator[None]:
 
 def _write(made: Founded, config: Config, now: float) -> None:
     for path in (made.coordinator, made.admin):
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
     folder = Folder(made.coordinator)
     authority = Authority.create(made.federation, now)

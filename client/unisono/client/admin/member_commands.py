@@ -19,7 +19,7 @@ from .words import ago, columns, day, stamp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .documents import Client, Health
+    from .documents import Client, Health, Token
 
 
 def create_token(
@@ -32,6 +32,12 @@ def create_token(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the token to this file (mode 0600).")
     ] = None,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once", help="With -o: leave FILE as it is while its token can be used; else renew it."
+        ),
+    ] = False,
     directory: Dir = Path(),
     as_json: Json = False,
 ) -> None:
@@ -40,11 +46,19 @@ def create_token(
     Whoever holds it can join in that name, so send it as you would send a password.
     """
     wanted, lifetime = _token_name(name, prefix, uses), seconds(ttl)
-    if output is not None and output.exists():
+    if once and output is None:
+        raise BadConfiguration("--once needs the token's file\n  give it: -o FILE")
+    if output is not None and output.exists() and not once:
         raise BadConfiguration(f"{output} exists already\n  give another name: -o FILE")
     from .connection import connect
 
     with connect(directory) as coordinator:
+        if once and output is not None and output.exists():
+            usable = [token for token in coordinator.list_tokens().value.tokens if token.name == wanted]
+            if any(_lasts(token, SystemClock().wall(), lifetime) for token in usable):
+                note(f"{output} holds a token for {wanted} that can be used; it stays")
+                return
+            output.unlink()
         made = coordinator.create_token(wanted, lifetime, uses)
         address = coordinator.coordinator
     if output is not None:
@@ -131,8 +145,17 @@ def revoke(
         print(_operator_words(operator, raw))
 
 
-def health(directory: Dir = Path(), as_json: Json = False) -> int:
+def health(
+    directory: Dir = Path(),
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Instead: the coordinator or client that runs here; for containers."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Ask the coordinator how it is; exits 1 when something needs attention."""
+    if local:
+        return _local_health(directory, as_json)
     from .connection import connect
 
     with connect(directory) as coordinator:
@@ -142,6 +165,17 @@ def health(directory: Dir = Path(), as_json: Json = False) -> int:
     else:
         print(_health_words(answer.value, coordinator.coordinator))
     return 0 if answer.value.status == "ok" else 1
+
+
+def _local_health(directory: Path, as_json: bool) -> int:
+    from .local_health import local
+
+    found = local(directory, os.environ, SystemClock())
+    if as_json:
+        print_json({"status": "ok" if found.healthy else "attention", "problem": found.line})
+    else:
+        print(found.line)
+    return 0 if found.healthy else 1
 
 
 def _operator_words(name: str, raw: "Mapping[str, object]") -> str:
@@ -170,6 +204,12 @@ def _token_name(name: str | None, prefix: str, uses: int) -> str:
             "  use lower-case letters, digits, '.', '_' and '-', at most 63, first and last a letter or digit"
         )
     return wanted
+
+
+def _lasts(token: "Token", now: float, lifetime: float) -> bool:
+    """Tell whether an open token is good for a while: a tenth of its life, and one more client."""
+    left = (token.not_after or 0.0) - now
+    return token.used < token.uses and left > lifetime / 10
 
 
 def _write_secret(file: Path, text: str) -> None:

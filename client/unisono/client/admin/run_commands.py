@@ -31,6 +31,9 @@ def start(
         str, typer.Option("--from", metavar="RUN", help="Begin with the last model of this run.")
     ] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Not if there is a run of this plan that goes on or has finished.")
+    ] = False,
     directory: Dir = Path(),
     as_json: Json = False,
 ) -> int:
@@ -47,6 +50,12 @@ def start(
             '  use [model] init = "clients" with --from'
         )
     with connect(directory) as coordinator:
+        before = _run_of(coordinator, digest(wanted)) if once else None
+        if before is not None:
+            note(f"{before.id} is a run of this plan already, {before.state}; no other is started")
+            if as_json and not watch:
+                print_json({"id": before.id})
+            return follow(coordinator, before.id, as_json) if watch else 0
         model = _first_model(coordinator, plan, wanted)
         answer = coordinator.start_run(canonical(wanted), model, from_run)
         run = answer.value.id
@@ -58,6 +67,17 @@ def start(
                 f"  plan {short(digest(wanted))}" + ("" if watch else f"; watch it: unisono run watch {run}")
             )
         return follow(coordinator, run, as_json) if watch else 0
+
+
+def _run_of(coordinator: "AdminClient", plan: "Digest") -> "Run | None":
+    """Return the latest run of a plan that goes on or has finished."""
+    for listed in coordinator.list_runs().value.runs:
+        if listed.state in ("failed", "stopped"):
+            continue
+        shown = coordinator.show_run(listed.id).value
+        if shown.plan_sha256 == plan:
+            return shown
+    return None
 
 
 def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
