@@ -1,0 +1,110 @@
+"""How a client is, in a file that its own process keeps: what a container's health check reads.
+
+A client opens no port, so nobody can ask it.  Its main thread writes this file every few seconds, which
+shows that the process runs, and what troubles it, which the driver's notices say.  The reader needs nothing
+of the client's: no lock, no key, no connection.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unisono.base.clock import Clock
+from unisono.base.units import show_seconds
+
+from .notices import CannotReach, ClocksDiffer, Connected, Notice, Stepped, WorkFailed
+
+BEAT_SECONDS = 5.0
+_SILENT_SECONDS = 45.0  # then the process hangs, or the machine is far too busy to be useful
+FILE = "health.json"  # in the client's folder, unless `health_file` says otherwise
+
+
+class Vital(BaseModel):
+    """What is written; a reader of another version passes over what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    beat: float  # wall
+    name: str
+    state: str  # starting, joining, connected, away
+    problems: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What somebody who asks is told, in one line."""
+
+    healthy: bool
+    line: str
+
+
+class Vitals:
+    """Keeps the file.  Called by the driver's thread with notices and by the main thread with beats."""
+
+    def __init__(self, file: Path, name: str, clock: Clock, state: str = "starting") -> None:
+        self._file, self._clock = file, clock
+        self._name, self._state, self._problems = name, state, dict[str, str]()
+        self.beat()
+
+    def __call__(self, notice: Notice) -> None:
+        """Take in what the driver tells."""
+        match notice:
+            case Connected(federation=federation, name=name):
+                self._name, self._state = f"{name} of {federation}", "connected"
+                self.cured("connection", "clock")
+            case CannotReach(reason=reason):
+                self._state = "away"
+                self.trouble("connection", reason)
+            case ClocksDiffer(seconds=seconds):
+                way = "behind" if seconds > 0 else "ahead of"
+                apart = show_seconds(abs(seconds))
+                self.trouble("clock", f"this machine's clock is {apart} {way} the coordinator's: set it")
+            case WorkFailed(run=run, round=number, text=text):
+                self.trouble("task", f"{run}, round {number}: {text}; trainer.log has more")
+            case Stepped(what="training"):
+                self.cured("task")
+
+    def trouble(self, kind: str, text: str) -> None:
+        """Say from now on that something is wrong."""
+        self._problems = {**self._problems, kind: " ".join(text.split())}
+        self.beat()
+
+    def cured(self, *kinds: str) -> None:
+        """Say no more of it."""
+        self._problems = {kind: text for kind, text in self._problems.items() if kind not in kinds}
+        self.beat()
+
+    def beat(self) -> None:
+        """Write the file: whole or not at all.  It need not outlive a power failure, so nothing is synced."""
+        vital = Vital(beat=self._clock.wall(), name=self._name, state=self._state, problems=self._problems)
+        part = self._file.with_name(f"{self._file.name}.{os.urandom(4).hex()}")  # two threads may write
+        part.write_text(vital.model_dump_json(), encoding="utf-8")
+        part.replace(self._file)
+
+    def close(self) -> None:
+        """Take the file away: nobody is here any more."""
+        self._file.unlink(missing_ok=True)
+
+
+def judged(file: Path, wall: float) -> Judged:
+    """Read the file and judge it."""
+    try:
+        vital = Vital.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return Judged(False, f"no client runs here, or it is only starting: {file} is not there")
+    except (OSError, ValidationError, json.JSONDecodeError) as error:
+        return Judged(False, f"{file} cannot be read: {str(error).splitlines()[0]}")
+    silent = wall - vital.beat
+    if not -_SILENT_SECONDS < silent < _SILENT_SECONDS:
+        return Judged(
+            False, f"{vital.name} has been silent for {show_seconds(abs(silent))}: the process hangs"
+        )
+    if vital.problems:
+        return Judged(False, f"{vital.name}: {'; '.join(vital.problems.values())}")
+    if vital.state != "connected":
+        return Judged(False, f"{vital.name} is {vital.state}")
+    return Judged(True, f"{vital.name} is connected")
