@@ -57,6 +57,9 @@ TABLE: tuple[Entry, ...] = (
     Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
     Entry("audit verify", "Check an audit log: is it whole?", f"{_AUDIT}:verify", FEDERATION),
     Entry("audit show", "Show the last lines of an audit log.", f"{_AUDIT}:show", FEDERATION),
+    Entry(
+        "doctor", "Look for what is wrong, at a site or at the coordinator.", "unisono.cli.doctor:doctor", SITE
+    ),
     Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
     Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),
     Entry("client plans", "List the plans that were asked here.", f"{_APPROVALS}:plans", SITE),
