@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check slow bench protos clean
+.PHONY: help install demo test check slow chaos bench protos clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## Lint, types, import rules, generated code
 
 slow: $(VENV)/.dev ## The long suites
 	$(BIN)/python -m pytest -q -m slow
+
+chaos: $(VENV)/.dev ## Hurt real processes at random (SECONDS=300 SEED=n): the model must not notice
+	$(BIN)/python tests/chaos/chaos.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
 	$(BIN)/python benchmarks/rounds.py --table
