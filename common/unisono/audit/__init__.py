@@ -8,8 +8,8 @@ receipts    what the coordinator signs for a published round, and what a client 
 
 from .chain import START
 from .logs import Log, Row, find_log
-from .receipts import Counted, Published, Receipt, leaf, sorted_leaves
-from .tree import prove, root_of
+from .receipts import Counted, Published, Receipt, What, leaf, tree_of
+from .tree import Tree
 
 __all__ = [
     "Counted",
@@ -18,9 +18,9 @@ __all__ = [
     "Receipt",
     "Row",
     "START",
+    "Tree",
+    "What",
     "find_log",
     "leaf",
-    "prove",
-    "root_of",
-    "sorted_leaves",
+    "tree_of",
 ]

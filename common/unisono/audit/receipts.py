@@ -19,7 +19,7 @@ from unisono.base.ids import ClientName, Digest, RunId, is_digest
 from unisono.crypto.kdf import encode
 from unisono.identity import Statement
 
-from .tree import leads_to, leaf_hash
+from .tree import Tree, leads_to, leaf_hash
 
 What = Literal["train", "evaluate"]
 
@@ -29,9 +29,9 @@ def leaf(client: ClientName, sha256: Digest) -> bytes:
     return leaf_hash(encode("update", client, bytes.fromhex(sha256)))
 
 
-def sorted_leaves(updates: Iterable[tuple[ClientName, Digest]]) -> list[bytes]:
-    """Return the leaves of a round, in the order of the tree: by name."""
-    return [leaf(client, sha256) for client, sha256 in sorted(updates)]
+def tree_of(updates: Iterable[tuple[ClientName, Digest]]) -> Tree:
+    """Return the tree over a round's updates, in the order of the clients' names."""
+    return Tree.over([leaf(client, sha256) for client, sha256 in sorted(updates)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ proved by some seven hashes in a hundred.  Who sees a proof learns nothing of th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from unisono.crypto.digest import sha256
 
@@ -16,24 +18,33 @@ def leaf_hash(data: bytes) -> bytes:
     return sha256(LEAF + data)
 
 
-def root_of(leaves: Sequence[bytes]) -> bytes:
-    """Return the root over hashes of leaves.  Of none: the hash of nothing."""
-    if not leaves:
-        return sha256(b"")
-    level = list(leaves)
-    while len(level) > 1:
-        level = _above(level)
-    return level[0]
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree over hashes of leaves; all its levels, the leaves first."""
 
+    levels: tuple[tuple[bytes, ...], ...]
 
-def prove(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the hashes beside the way from leaf `index` up to the root."""
-    path, level = list[bytes](), list(leaves)
-    while len(level) > 1:
-        if index ^ 1 < len(level):
-            path.append(level[index ^ 1])
-        level, index = _above(level), index >> 1
-    return tuple(path)
+    @classmethod
+    def over(cls, leaves: Sequence[bytes]) -> Self:
+        """Build the tree: about as many hashes again as there are leaves."""
+        levels = [tuple(leaves)]
+        while len(levels[-1]) > 1:
+            levels.append(_above(levels[-1]))
+        return cls(tuple(levels))
+
+    @property
+    def root(self) -> bytes:
+        """Return the one hash that stands for all leaves.  Of none: the hash of nothing."""
+        return self.levels[-1][0] if self.levels[0] else sha256(b"")
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """Return the hashes beside the way from leaf `index` up to the root."""
+        found = []
+        for level in self.levels[:-1]:
+            if index ^ 1 < len(level):
+                found.append(level[index ^ 1])
+            index >>= 1
+        return tuple(found)
 
 
 def leads_to(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bool:
@@ -51,10 +62,10 @@ def leads_to(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[by
     return not left and found == root
 
 
-def _above(level: Sequence[bytes]) -> list[bytes]:
+def _above(level: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Return the level above: pairs; the last of an odd number goes up as it is."""
-    pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-    return pairs + list(level[len(level) & ~1 :])
+    pairs = tuple(_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2))
+    return pairs + level[len(level) & ~1 :]
 
 
 def _node(left: bytes, right: bytes) -> bytes:

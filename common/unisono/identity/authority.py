@@ -103,6 +103,11 @@ class Authority:
             raise BadCredentials(f"an X25519 public key has 32 bytes, not {len(public)}") from None
         return self._issue(key, "agree", _uri(read.SEALING, COORDINATOR), (now, life))
 
+    def issue_receipts(self, public: bytes, now: float, life: float = YEARS_10) -> bytes:
+        """Certify the coordinator's Ed25519 key, with which it signs receipts and nothing else."""
+        key = Ed25519PublicKey.from_public_bytes(public)
+        return self._issue(key, "sign", _uri(read.RECEIPTS, COORDINATOR), (now, life))
+
     def issue_bootstrap(self, name: str, now: float, life: float) -> tuple[bytes, TlsKey]:
         """Make the short-lived certificate and key that a join token carries."""
         key = TlsKey.generate()

@@ -19,10 +19,8 @@ from unisono.crypto import sha256_hex
 
 Kind: TypeAlias = Literal["client", "bootstrap", "admin", "coordinator"]
 PEERS: tuple[Kind, ...] = get_args(Kind)  # who may be at the other end of a connection
-SIGNER, SEALING = (
-    "signer",
-    "sealing",
-)  # what else is certified: sites' Ed25519 keys, the coordinator's X25519 key
+# what else is certified: sites' Ed25519 keys; the coordinator's X25519 key, and its Ed25519 key for receipts
+SIGNER, SEALING, RECEIPTS = "signer", "sealing", "receipts"
 SCHEME = "unisono://"
 # All that the library raises, found by flipping every bit of a certificate and a request (tests).
 UNREADABLE = (
@@ -119,6 +117,11 @@ def start_of(certificate: x509.Certificate) -> float:
 def end_of(certificate: x509.Certificate) -> float:
     """Return the last second of validity, wall seconds."""
     return certificate.not_valid_after_utc.timestamp()
+
+
+def expiry(certificate_pem: bytes) -> float:
+    """Return when a certificate ends, wall seconds."""
+    return end_of(load(certificate_pem))
 
 
 def show(wall: float) -> str:

@@ -76,6 +76,14 @@ def sealing_public(certificate_pem: bytes, ca_pem: bytes, now: float) -> bytes:
     return key.public_bytes_raw()
 
 
+def receipts_public(certificate_pem: bytes, ca_pem: bytes, now: float) -> bytes:
+    """Return the Ed25519 key that signs the coordinator's receipts."""
+    _, key = _certified(certificate_pem, ca_pem, now, read.RECEIPTS)
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadCredentials("the coordinator's certificate for receipts holds no Ed25519 key")
+    return key.public_bytes_raw()
+
+
 def signer_of(certificate_pem: bytes, ca_pem: bytes, now: float) -> Signer:
     """Return the site whose signing certificate this is."""
     name, key = _certified(certificate_pem, ca_pem, now, read.SIGNER)

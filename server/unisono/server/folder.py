@@ -44,6 +44,14 @@ class Folder:
         return self.path / "sealing.pem"
 
     @property
+    def receipts_key(self) -> Path:
+        return self.path / "receipts.key"
+
+    @property
+    def receipts(self) -> Path:
+        return self.path / "receipts.pem"
+
+    @property
     def at_rest_key(self) -> Path:
         return self.path / "at-rest.key"
 

@@ -14,6 +14,7 @@ from unisono.crypto import SealingKey, TlsKey, system_entropy
 from unisono.identity import Authority, peer_of, request
 from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
+from unisono.server.enrolment.receipts_key import receipts_key
 from unisono.server.store import open_store
 
 from .folder import Folder, read_private, write_private
@@ -129,6 +130,7 @@ def _write(made: Founded, config: Config, now: float) -> None:
     write_private(folder.sealing_key, sealing.to_bytes())
     write_private(folder.sealing, authority.issue_sealing(sealing.public, now))
     write_private(folder.at_rest_key, system_entropy(32))
+    receipts_key(folder, authority, now)
     hosts = json.dumps(list(config.hosts))
     write_private(folder.config, f"hosts = {hosts}\nport = {config.port}\n".encode())
     _write_admin(made, authority, config, now)

@@ -14,7 +14,7 @@ from .collecting import is_repeat
 from .effects import Forget
 from .endings import end, prune
 from .events import Aggregated, Event, Failure, Lost, Returned, TaskFailed, Tick, Uploaded
-from .facts import MetricsKnown, ModelKept, RoundPublished
+from .facts import Evaluated, MetricsKnown, ModelKept, RoundPublished
 from .phases import Aggregating, InRound, Run
 from .result import Step, check_attempt, wrong_phase
 from .stopping import learn, unknown_metric, why_stop
@@ -51,7 +51,7 @@ def summed(plan: Plan, run: Run, stage: InRound, phase: Aggregating, event: Aggr
     known = MetricsKnown(run.round, event.metrics)
     run = learn(plan, run, metrics)
     if stage.what == "evaluate":
-        return end(run, "finished", run.closing, (known,))
+        return end(run, "finished", run.closing, (known, _evaluated(run, stage, phase)))
     published = _published(stage, phase, event, now)
     facts = (known, ModelKept(stage.round, event.model), published)
     run = replace(_with_model(plan, run, stage, event), last=(stage.round, published.survivors))
@@ -76,6 +76,11 @@ def _published(stage: InRound, phase: Aggregating, event: Aggregated, now: float
         model=event.model,
         reasons=phase.dropped,
     )
+
+
+def _evaluated(run: Run, stage: InRound, phase: Aggregating) -> Evaluated:
+    survivors = tuple(client for client, _ in phase.updates)
+    return Evaluated(stage.round, stage.attempt, survivors, run.latest)
 
 
 def _with_model(plan: Plan, run: Run, stage: InRound, event: Aggregated) -> Run:

@@ -45,6 +45,16 @@ class RoundPublished:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The closing evaluation is done: these told how good the last model is."""
+
+    round: int
+    attempts: int
+    survivors: tuple[ClientName, ...]
+    model: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsKnown:
     """The metrics of the model that this round produced (round 0: of the initial model)."""
 
@@ -60,4 +70,4 @@ class RunEnded:
     reason: str
 
 
-Fact = RunStarted | ModelKept | AttemptFailed | RoundPublished | MetricsKnown | RunEnded
+Fact = RunStarted | ModelKept | AttemptFailed | RoundPublished | Evaluated | MetricsKnown | RunEnded

@@ -22,7 +22,7 @@ from unisono.server.rounds import (
 )
 from unisono.tensors import Manifest
 
-from . import audit, schema
+from . import audit, published, schema
 from .canonical import canonical
 from .changes import Change, Stored
 from .ledger import Ledger
@@ -89,6 +89,7 @@ def save(connection: sa.Connection, ledger: Ledger, run: RunId, change: Change) 
     ledger.forget(connection, run, change.facts)
     _update(connection, run, change, first + len(numbers))
     _tell(connection, run, change.wall, (*change.events, *change.facts))
+    published.record(connection, run, change.wall, change.facts)
     return numbers
 
 

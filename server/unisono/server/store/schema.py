@@ -180,6 +180,20 @@ updates = sa.Table(
     _wall("received_wall"),
 )
 
+published = sa.Table(
+    "published",
+    metadata,
+    _of_run(),
+    _number("round"),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _text("what"),  # "train" or "evaluate"
+    _text("survivors"),  # JSON: names, sorted
+    sa.Column("root", sa.Text, nullable=False),  # of the tree over their updates
+    sa.Column("model_sha256", sa.Text, nullable=False),
+    sa.Column("audit_sha256", sa.Text, nullable=False),  # head of the audit log then
+    _wall("wall"),
+)
+
 ledger = sa.Table(
     "ledger",
     metadata,
