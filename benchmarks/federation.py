@@ -90,7 +90,9 @@ class Federation:
 
     def serve(self) -> None:
         """Start the coordinator; return when its port answers."""
-        self.coordinator = self.start("coordinator", "serve", "--dir", str(self.home), "--host", "127.0.0.1")
+        self.coordinator = self.start(
+            "coordinator", "serve", "--dir", str(self.home), "--host", "127.0.0.1", "--ops-port", "0"
+        )
         for _ in self.patience(60, "the coordinator to listen"):
             with closing(socket.socket()) as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

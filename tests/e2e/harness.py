@@ -289,6 +289,7 @@ class Federation:
         """Return what processes inherit: short pauses before another attempt, one thread each."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("UNISONO_")}
         ours = {"UNISONO_RECONNECT_SECONDS": "0.5", "OMP_NUM_THREADS": "1", "no_grpc_proxy": "localhost"}
+        ours["UNISONO_OPS_PORT"] = "-1"  # many coordinators at a time; a test that looks at it asks for it
         return clean | ours | self.environment
 
 

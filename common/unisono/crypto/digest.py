@@ -1,6 +1,7 @@
 """SHA-256 (FIPS 180-4), the only hash: content addresses, manifests, fingerprints."""
 
 import hashlib
+import hmac
 
 from unisono.base.ids import Digest
 
@@ -39,3 +40,8 @@ def sha256(data: Readable) -> bytes:
 def sha256_hex(data: Readable) -> Digest:
     """Return the digest as we write it: 64 lower-case hexadecimal digits."""
     return Sha256(data).hexdigest()
+
+
+def same(a: bytes, b: bytes) -> bool:
+    """Compare two secrets; how long that takes does not tell where they differ."""
+    return hmac.compare_digest(a, b)

@@ -116,6 +116,7 @@ class Acceptance:
         reader = self._hall.blobs.open(digest)
         try:
             check_model(reader, digest, manifest)
+        self._hall.meters.moved("in", count)
             return norm(manifest or layout_of(reader), reader.read)
         finally:
             reader.close()

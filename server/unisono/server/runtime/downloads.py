@@ -8,6 +8,7 @@ from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest
 from unisono.crypto import SEGMENT
 from unisono.server.blobs import LocalDir, Reader
+from unisono.telemetry.meters import Meters
 
 from .workers import Workers
 
@@ -17,9 +18,13 @@ KEPT = 16  # opened segments: 16 MiB, whatever the number of clients
 class Downloads:
     """Reads blobs segment by segment, one ahead of what is being sent."""
 
-    def __init__(self, blobs: LocalDir, workers: Workers) -> None:
-        self._blobs, self._workers = blobs, workers
+    def __init__(self, blobs: LocalDir, workers: Workers, meters: Meters | None = None) -> None:
+        self._blobs, self._workers, self._meters = blobs, workers, meters or Meters()
         self._segments: OrderedDict[tuple[Digest, int], asyncio.Future[bytes]] = OrderedDict()
+
+    def resumed(self) -> None:
+        """Count a download that goes on where an earlier one stopped."""
+        self._meters.resumed("out")
 
     async def read(self, digest: Digest, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset, data) from `offset` to the end.  Raises NotFound, BadMessage, Corrupt."""

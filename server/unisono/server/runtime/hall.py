@@ -16,6 +16,7 @@ from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
 from unisono.server.rounds import Waiting
 from unisono.server.store import Store
+from unisono.telemetry.meters import Meters
 
 from .bell import Bells
 from .instructions import Outcome
@@ -52,6 +53,8 @@ class Hall:
     filing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever deletes files, or finds one to keep
     held: Counter[Digest] = field(default_factory=Counter)  # files that a row is about to name
 
+    meters: Meters = field(default_factory=Meters)
+    phases: dict[RunId, tuple[str, float]] = field(default_factory=dict)  # of active runs, since which tick
     @asynccontextmanager
     async def hold(self, *files: Digest) -> AsyncIterator[None]:
         """Keep files from being deleted, as no run's, before the row is written that names them."""

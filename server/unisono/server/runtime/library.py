@@ -26,7 +26,7 @@ class Library:
         rosters = await self._hall.workers.database(self._hall.store.rosters_of_model, digest)
         if not rosters or (peer.kind == "client" and not any(client in roster for roster in rosters)):
             raise NotFound(f"there is no model {digest} here for {peer.name}")
-        return lambda count: None
+        return lambda count: self._hall.meters.moved("out", count)
 
     def _counter(self, client: ClientName, lineage: Lineage) -> Callable[[int], None]:
         total, sent = lineage.manifest.file_bytes, 0
@@ -34,6 +34,7 @@ class Library:
         def count(more: int) -> None:
             nonlocal sent
             sent += more
+            self._hall.meters.moved("out", more)
             lineage.driver.count(lineage.run.round + 1, sent=more)
             if self._hall.presence.get(client) is not None:
                 self._hall.presence.moved(client, "downloading", sent, total)

@@ -102,7 +102,7 @@ class Publisher:
             draft_model, self._hall.blobs, plan, manifest, spec, effect, total
         )
         async with self._hall.filing:  # another run of the same plan may be deleting the very same file
-            made = await self._hall.workers.file(draft.commit)
+            made = await self._hall.workers.file(self._settle, draft)
             self.release(lineage.id)
             self._made[lineage.id] = (made.model, *made.state.values())
             self._hall.held.update(self._made[lineage.id])
@@ -118,6 +118,10 @@ class Publisher:
             bounds,
             tuple(sorted(made.state.items())),
         )
+
+    def _settle(self, draft: "Draft") -> "Made":
+        with self._hall.meters.syncing():
+            return draft.commit()
 
     def _spooled(
         self, run: RunId, effect: Aggregate, spec: Spec, client: ClientName, digest: Digest

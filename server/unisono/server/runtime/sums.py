@@ -22,6 +22,7 @@ from unisono.crypto import ENVELOPE, SEGMENT, TAG, Mask, SealingKey, layout, ope
 from unisono.crypto.prg import SCRATCH
 from unisono.secagg.shared.keys import MaskStream
 from unisono.server.aggregation import RunningSum, read_head
+from unisono.telemetry.meters import Meters
 
 Words = NDArray[np.uint64]
 CORES = os.cpu_count() or 1
@@ -64,8 +65,8 @@ class Partial:
 class Sums:
     """At most one partial sum a run: O(1) models, however many clients."""
 
-    def __init__(self, key: SealingKey) -> None:
-        self._key = key
+    def __init__(self, key: SealingKey, meters: Meters | None = None) -> None:
+        self._key, self._meters = key, meters or Meters()
         self._partials: dict[RunId, Partial] = {}
         self._sealed = bytearray(SEGMENT + TAG)
         self._plain = np.empty(SEGMENT // 8, np.uint64)
@@ -78,7 +79,8 @@ class Sums:
         if update.client in partial.counted:  # it sent other bytes before, which came to nothing
             self.drop(run)
             partial = self._partial(run, round_, attempt, spec)
-        self._add(partial, update, check=isinstance(update, Sealed))
+        with self._meters.folding():
+            self._add(partial, update, check=isinstance(update, Sealed))
 
     def opened(
         self,

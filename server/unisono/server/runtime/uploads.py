@@ -10,6 +10,7 @@ import structlog
 from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Error, PeerFault, Unavailable
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.blobs import Blob, LocalDir, Part, Spool
+from unisono.telemetry.meters import Meters
 
 from .presence import Presence
 from .workers import Workers
@@ -86,10 +87,16 @@ class Uploads:
     """All uploads in flight: at most one a client; a newer stream takes over from an older one."""
 
     def __init__(
-        self, desk: Desk, spool: Spool, blobs: LocalDir, presence: Presence, workers: Workers
+        self,
+        desk: Desk,
+        spool: Spool,
+        blobs: LocalDir,
+        presence: Presence,
+        workers: Workers,
+        meters: Meters | None = None,
     ) -> None:
         self._desk, self._spool, self._blobs = desk, spool, blobs
-        self._presence, self._workers = presence, workers
+        self._presence, self._workers, self._meters = presence, workers, meters or Meters()
         self._streams: dict[Slot, object] = {}
         self._models: dict[Slot, _Model] = {}
         self._writing: dict[Slot, asyncio.Future[None]] = {}  # the last chunk of an update, in its thread
@@ -142,6 +149,8 @@ class Uploads:
             if part.offset < key.bytes:  # who sends need not have asked
                 self._desk.check_room(key.bytes - part.offset)
             await self._append(client, key, part, own)
+            if part.offset:
+                self._meters.resumed("in")
             if part.offset < key.bytes:
                 return Progress(part.offset, False)
             await self._finish(client, key, part)
@@ -197,7 +206,7 @@ class Uploads:
                 await asyncio.shield(writing)
 
     async def _finish(self, client: ClientName, key: Key, part: Part) -> None:
-        await self._workers.file(part.finish)
+        await self._workers.file(self._settle, part)
         try:
             await self._desk.accept_update(client, key)
         except (Corrupt, BadUpdate) as error:
@@ -205,7 +214,9 @@ class Uploads:
             await self._workers.file(self._spool.discard, key.run, key.round, key.attempt, client, key.digest)
             raise
         self._presence.settled(client)
+            self._meters.update("accepted")
 
+            self._meters.update("refused", error.code)
     def _open(self, client: ClientName, key: Key) -> Part:
         return self._spool.part(key.run, key.round, key.attempt, client, key.digest, key.bytes)
 
@@ -214,6 +225,10 @@ class Uploads:
             self._desk.expect_model(client, key)
         except Error:
             self._give_up(_slot(client, key))  # its time is over: nobody will finish it
+    def _settle(self, part: Part) -> None:
+        with self._meters.syncing():
+            part.finish()
+
             raise
 
     async def _receive_model(

@@ -75,6 +75,8 @@ class TransferService:
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
+            if request.offset:
+                self._downloads.resumed()
 
     async def _reserve(self, caller: Caller) -> None:
         """Answer who wants to send when it is its turn: until then it has nothing in our buffers.

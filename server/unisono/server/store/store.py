@@ -162,6 +162,11 @@ class Store:
 
     def audit(self, limit: int = 100, *, run: str = "", after: int = 0) -> tuple[audit.Line, ...]:
         """Return the last audit lines in their order: of one run if named, numbered above `after`."""
+    def participation(self) -> Document:
+        """Return what each client did so far, by its name under "clients"."""
+        with self._database.read() as connection:
+            return views.participation(connection)
+
         with self._database.read() as connection:
             return audit.latest(connection, limit, run, after)
 

@@ -5,6 +5,7 @@ into a share of it, and `rounds_published` says how many rounds there are.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,8 @@ def _fitting(rows: sa.CursorResult[Any], most_bytes: int) -> Iterator[sa.Row[Any
     left = most_bytes
     with rows:
         for row in rows:
-            size = _ROUND + len(row.cohort) + len(row.survivors) + len(row.metrics)
+            lists = len(row.cohort) + len(row.survivors) + len(row.reasons) + len(row.failures)
+            size = _ROUND + len(row.metrics) + lists
             if size > left and left < most_bytes:
                 return
             left -= size
@@ -142,6 +144,23 @@ def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> lis
         about = {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
         found.append(json.loads(line.entry.body) | about)
     return found[::-1]
+
+
+def participation(connection: sa.Connection) -> Document:
+    """Return what each client did so far: updates that arrived, their bytes, rounds it did not count in."""
+    u = schema.updates.c
+    arrived = sa.select(u.client, sa.func.count(), sa.func.sum(u.bytes), sa.func.max(u.received_wall))
+    found: dict[str, dict[str, JsonValue]] = {
+        client: {"updates": count, "bytes": size, "last_update": wall, "dropouts": 0}
+        for client, count, size, wall in connection.execute(arrived.group_by(u.client))
+    }
+    missing: Counter[str] = Counter()
+    for (reasons,) in connection.execute(sa.select(_ROUNDS.c.reasons).where(_ROUNDS.c.reasons != "[]")):
+        missing.update(client for client, _ in json.loads(reasons))
+    nothing: dict[str, JsonValue] = {"updates": 0, "bytes": 0, "last_update": None}
+    for client, count in missing.items():
+        found[client] = found.get(client, nothing) | {"dropouts": count}
+    return {"clients": dict(found)}
 
 
 def sizes_of_task(connection: sa.Connection, task: str) -> Document:
@@ -217,3 +236,5 @@ def _round(row: sa.Row[Any]) -> Document:
         "bytes_out": row.bytes_out,
         "model_sha256": row.model_sha256,
     }
+        "reasons": json.loads(row.reasons),
+        "failures": json.loads(row.failures),
