@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unisono.base.errors import BadCredentials
+from unisono.base.ids import is_name
 from unisono.identity.presented import Presented, names_host, presented
 
 from .finding import Finding, failure, ok
@@ -119,10 +120,13 @@ def _not_accepted(error: OSError) -> Finding:
 
 def _stranger(them: Presented, host: str, proxied: bool) -> Finding:
     """Say who shows a certificate that is not of our CA."""
-    if them.coordinator:
-        advice = "check host and port; if the federation was set up again, join it with a new token"
-        return failure("TLS", f"another federation's coordinator answers: {them.stranger}", advice)
     words = "the TLS certificate shown is not from this federation's CA"
+    if them.coordinator and is_name(them.issuer):  # a proxy may copy every name, but not what a CA is called
+        advice = (
+            f'the coordinator of another federation answers, called "{them.issuer}": '
+            "check host and port, or join that one with a token of it"
+        )
+        return failure("TLS", words, advice, BadCredentials)
     if names_host(them.names, host) or proxied:
         advice = (
             f'a proxy that inspects TLS stands in between (issuer "{them.issuer}"); '

@@ -18,6 +18,7 @@ from unisono.base.ids import Digest
 from unisono.base.system_clock import SystemClock
 from unisono.cli.output import note
 from unisono.client.runtime.channel import call, open_channel, translated
+from unisono.client.runtime.diagnosis import explaining
 from unisono.wire.v1 import admin_pb2, enrolment_pb2, transfer_pb2, types_pb2
 from unisono.wire.v1.admin_pb2_grpc import AdminServiceStub
 from unisono.wire.v1.enrolment_pb2_grpc import EnrolmentServiceStub
@@ -54,7 +55,11 @@ def connect(directory: Path, roles: tuple[Role, ...] = ("admin",)) -> Iterator["
     """Open a connection as whoever `directory` says; renew an operator's certificate when it is time."""
     identity, clock = find(directory, roles), SystemClock()
     mine = renewal.read(identity.folder, identity.stem)
-    with open_channel(mine, identity.coordinator, clock) as channel:
+    pair = (identity.folder / f"{identity.stem}.pem", identity.folder / f"{identity.stem}.key")
+    with (
+        open_channel(mine, identity.coordinator, clock) as channel,
+        explaining(identity.coordinator, mine, clock.wall(), pair),
+    ):
         if identity.role == "admin":  # a client's belongs to its own process, which renews it
             _renew(identity, channel, clock.wall())
         yield AdminClient(identity, channel)

@@ -56,10 +56,11 @@ from unisono.client.session import (
     advance,
 )
 
-from . import notices
+from . import notices, room
 from .allowance import Allowance, Resting
 from .approvals import Approvals
 from .cache import Cache
+from .diagnosis import reason
 from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
@@ -140,8 +141,12 @@ class Driver:
             return Rests(0.0)
         except (Unavailable, CoordinatorFault) as error:
             return self._later(error)
-        except TaskFailure as failure:
-            return self._failed(state, failure)
+        except (TaskFailure, OSError, sqlite3.Error) as error:
+            if room.is_full(error, self._p.folder):
+                return self._no_room(state)
+            if isinstance(error, TaskFailure):
+                return self._failed(state, error)
+            raise
         except Objected as objected:
             return Failed(objected.refusal_code, str(objected), objected.complaint)
         except PeerFault as error:
@@ -153,13 +158,25 @@ class Driver:
             return session.Refused(error.code, str(error))
 
     def _later(self, error: Unavailable | CoordinatorFault) -> Event:
-        self._trouble, roll = str(error), self._random.random()
+        parts, roll = self._p, self._random.random()
+        self._trouble = reason(error, parts.folder, parts.config.coordinator, parts.clock.wall())
         match error:
             case Unreachable():
                 return Lost(roll)
             case CoordinatorFault():
                 return Lost(roll, at_least=FAULT_SECONDS)
         return Busy(error.retry_after, roll)
+
+    def _no_room(self, state: Active | BackingOff) -> Event:
+        """Wait for room on this site's disk: what was done is asked for again, from what is written."""
+        self._trouble = f"the disk of {self._p.folder} is full; free some of it"
+        match state:
+            case BackingOff():
+                self._p.halt.wait(room.SECONDS)
+                return Done()
+            case Greeting():
+                return Lost(self._random.random(), at_least=room.SECONDS)
+        return Rests(room.SECONDS)
 
     def _rest(self, state: Active | BackingOff) -> Rests | None:
         """Say that a transfer has to wait for the site's hours, if it has; everything else goes on."""
@@ -246,8 +263,8 @@ class Driver:
         wait = min(LOOK_SECONDS, self._poll_seconds) if self._undecided else self._poll_seconds
         told = self._p.link.poll(cursor, wait)
         if told.outcome is not None and told.outcome != self._outcome:
-            self._outcome = told.outcome
             self._over(told.outcome)
+            self._outcome = told.outcome
         instruction = self._decided() if isinstance(told.instruction, session.Idle) else told.instruction
         known = self._p.knowledge.of(instruction, self._recipient.hex())
         if known.objection is not None and isinstance(instruction, session.Work):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unisono.base.clock import Clock
-from unisono.base.errors import BadConfiguration, BadCredentials
+from unisono.base.errors import BadConfiguration, BadCredentials, Unreachable
 from unisono.base.ids import ClientName
 from unisono.client.config import address as checked_address
 from unisono.crypto import SigningKey, TlsKey, system_entropy
@@ -22,6 +22,7 @@ from unisono.identity import (
 from unisono.wire.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 from .channel import Credentials, call, open_channel
+from .diagnosis import look, worded
 from .files import private_folder, swap_pair, write_private
 from .link import SOFTWARE, TIMEOUT
 from .status import Untrusted
@@ -80,7 +81,11 @@ def _ask(
         stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
         try:
             return call(stub.Enrol, wanted, TIMEOUT, address)
-        except Untrusted as error:  # the token brought the CA, so it is the token that does not fit
+        except Unreachable as error:
+            found = look(address, token.ca_pem, clock.wall())
+            if not isinstance(error, Untrusted) or (found is not None and found.family is Unreachable):
+                raise worded(error, address, found) from error
+            # The token brought the CA, so it is the token that does not fit.
             raise BadCredentials(
                 f'the join token is of federation "{token.federation}", {address} is not its coordinator:\n'
                 "  its TLS certificate is not from that federation's CA, has expired, or names another host\n"
