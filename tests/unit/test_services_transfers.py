@@ -114,7 +114,7 @@ def test_who_stands_in_line_is_not_silent_and_an_operator_is_not_the_client_of_i
 
     monkeypatch.setattr(turns, "SIGN", 0.01)
     monkeypatch.setattr(Presence, "waits", waits)
-    monkeypatch.setattr(server, "Turns", lambda: line)
+    monkeypatch.setattr(server, "Turns", lambda at_once: line)
 
     async def story() -> None:
         async with serving(path) as federation:

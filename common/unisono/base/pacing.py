@@ -53,7 +53,6 @@ class Pieces:
 
     most: int = MOST_PIECE
     size: int = FIRST_PIECE
-    since: float | None = None
 
     def __post_init__(self) -> None:
         self.most = min(MOST_PIECE, max(LEAST_PIECE, self.most))
@@ -67,12 +66,9 @@ class Pieces:
             yield data if size >= total and not place else data[place : place + size]
             place += size
 
-    def gone(self, now: float, size: int) -> None:
-        """Note that a piece of `size` bytes is gone; the next one is begun."""
-        if self.since is not None:
-            took = now - self.since
-            if took > SLOW:
-                self.size = max(LEAST_PIECE, self.size // 2)
-            elif took < QUICK and size >= self.size:
-                self.size = min(self.most, self.size * 2)
-        self.since = now
+    def took(self, seconds: float, size: int) -> None:
+        """Note how long the link took for a piece of `size` bytes."""
+        if seconds > SLOW:
+            self.size = max(LEAST_PIECE, self.size // 2)
+        elif seconds < QUICK and size >= self.size:
+            self.size = min(self.most, self.size * 2)

@@ -7,21 +7,33 @@ from unisono.base.units import show_seconds
 from unisono.plan import Plan
 
 from .attempts import needed, present
+from .duties import expects
 from .phases import Aggregating, Announced, Collecting, Ended, Initialising, InRound, Run, Securing, Waiting
 from .waiting import enough, unanswered
-from .wording import clients, listed
+from .wording import clients, cut, listed
 
 _NOBODY: Mapping[ClientName, float] = {}
+_NOTHING: Mapping[ClientName, str] = {}
 
 
 def waiting_sentence(
-    plan: Plan, run: Run, now: float, idle_left: Mapping[ClientName, float] = _NOBODY
+    plan: Plan,
+    run: Run,
+    now: float,
+    idle_left: Mapping[ClientName, float] = _NOBODY,
+    notes: Mapping[ClientName, str] = _NOTHING,
 ) -> str:
     """Return one line without a full stop.
 
     `idle_left` holds the seconds that each expected client may still go without progress; where the run
-    has no deadline and it is empty, no time is named.
+    has no deadline and it is empty, no time is named.  `notes` says how expected clients limit themselves
+    ("sends at most 2 MB/s").
     """
+    noted = [f"{client} {notes[client]}" for client in expects(run) if notes.get(client)]
+    return "; ".join((_sentence(plan, run, now, idle_left), *cut(sorted(noted))))
+
+
+def _sentence(plan: Plan, run: Run, now: float, idle_left: Mapping[ClientName, float]) -> str:
     match run.stage:
         case Waiting() as stage:
             return _waiting(plan, run, stage, now)

@@ -11,12 +11,12 @@ _MOST = 5
 
 def listed(names: Iterable[ClientName]) -> str:
     """Return "hospital-a, hospital-b" in alphabetical order, or the first few "and 12 more"."""
-    return _cut(sorted(names), ", ")
+    return _joined(sorted(names), ", ")
 
 
 def reasons(why: Iterable[Why]) -> str:
     """Return "hospital-b: silent for 60 s; hospital-c: ..." in alphabetical order, or the first few."""
-    return _cut([f"{client}: {reason}" for client, reason in sorted(why)], "; ")
+    return _joined([f"{client}: {reason}" for client, reason in sorted(why)], "; ")
 
 
 def clients(count: int) -> str:
@@ -29,6 +29,11 @@ def short(digest: Digest | None) -> str:
     return "no model" if digest is None else digest[:12]
 
 
-def _cut(parts: list[str], separator: str) -> str:
+def cut(parts: list[str]) -> list[str]:
+    """Return the first few, the last of them with "and 12 more"."""
     more = len(parts) - _MOST
-    return separator.join(parts[:_MOST]) + (f" and {more} more" if more > 0 else "")
+    return [*parts[: _MOST - 1], f"{parts[_MOST - 1]} and {more} more"] if more > 0 else parts
+
+
+def _joined(parts: list[str], separator: str) -> str:
+    return separator.join(cut(parts))

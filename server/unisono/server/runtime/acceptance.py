@@ -12,6 +12,7 @@ from unisono.tensors import MAX_HEADER, Manifest, check_header, norm, parse_head
 from .hall import Hall
 from .layout import seal_context
 from .lineage import Lineage
+from .room import Room
 from .sums import Masked, Sealed
 from .uploads import Key
 
@@ -20,7 +21,7 @@ class Acceptance:
     """The desk behind every upload."""
 
     def __init__(self, hall: Hall) -> None:
-        self._hall = hall
+        self._hall, self._room = hall, Room(hall.blobs.root.parent, hall.clock)
 
     def expect_update(self, client: ClientName, key: Key) -> bool:
         """Return whether this very update already counts.  Raises Refused or BadMessage if it is unwanted."""
@@ -38,13 +39,21 @@ class Acceptance:
         return False
 
     def check_room(self, missing: int) -> None:
-        """Raise Unavailable if the disk would be nearly full with so many bytes more on it."""
+        """Raise Unavailable if the disk would be nearly full, or the folder too large, with so much more."""
+        most, used = self._hall.config.max_state_bytes, self._room.used()
+        if most and used + missing > most:
+            raise Unavailable(
+                f"the coordinator's folder holds {show_bytes(used)} of {show_bytes(most)} (max_state_bytes), "
+                f"too much for {show_bytes(missing)} more",
+                10.0,
+            )
         free = shutil.disk_usage(self._hall.blobs.root).free
         if free - missing < self._hall.config.min_free_bytes:
             raise Unavailable(
                 f"the coordinator's disk has {show_bytes(free)} left, too little for {show_bytes(missing)}",
                 10.0,
             )
+        self._room.promise(missing)
 
     async def accept_update(self, client: ClientName, key: Key) -> None:
         """Open, check and count an update; return when that is durable."""
@@ -107,6 +116,7 @@ class Acceptance:
 
     def received(self, key: Key, count: int) -> None:
         """Count bytes that arrived for a round."""
+        self._hall.meters.moved("in", count)
         lineage = self._hall.runs.get(key.run)
         if lineage is not None:
             lineage.driver.count(key.round, received=count)
@@ -116,7 +126,6 @@ class Acceptance:
         reader = self._hall.blobs.open(digest)
         try:
             check_model(reader, digest, manifest)
-        self._hall.meters.moved("in", count)
             return norm(manifest or layout_of(reader), reader.read)
         finally:
             reader.close()

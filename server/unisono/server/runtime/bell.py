@@ -1,23 +1,26 @@
 """Wakes long polls: each client has a bell, rung when its instruction may have changed."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable
+from weakref import WeakValueDictionary
 
 from unisono.base.errors import Unavailable
 
 
 class Bells:
-    """One event a key; a ring between looking and waiting is not lost because the ticket is taken first."""
+    """One event a key; a ring between looking and waiting is not lost because the ticket is taken first.
+
+    A bell is there only while somebody holds its ticket: what is asked for by any name costs nothing later.
+    """
 
     def __init__(self) -> None:
-        self._rung: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._rung: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._closed = False
 
     def ticket(self, key: str) -> asyncio.Event:
         """Take this before looking at the state.  Raises Unavailable once closed."""
         self._check()
-        return self._rung[key]
+        return self._rung.setdefault(key, asyncio.Event())
 
     def close(self) -> None:
         """Send everybody away: the coordinator is stopping."""

@@ -29,6 +29,7 @@ from .driver import Driver
 from .hall import Hall
 from .lineage import Lineage
 from .publishing import Publisher
+from .tally import Metered, began, tally
 
 log = structlog.get_logger("unisono.coordinator")
 BEAT = 0.25  # seconds between two looks at who is silent
@@ -42,6 +43,7 @@ class Coordinator:
         self._hall = hall
         self._publisher = Publisher(hall)
         self._heart: asyncio.Task[None] | None = None
+        self._noted: dict[tuple[RunId, ClientName], str] = {}  # what the log has of clients' own limits
 
     async def open(self) -> None:
         """Go on with every run that had not ended."""
@@ -68,11 +70,14 @@ class Coordinator:
         body = await self._hall.workers.database(self._hall.store.manifest, agreed) if agreed else None
         manifest = Manifest.decode(body) if body is not None else None
         stored = replace(stored, run=revive(stored.run, run, manifest, stored.rows))
-        driver = Driver(run, plan, stored, self._hall.store, self, self._hall.workers, self._hall.clock)
+        store = Metered(self._hall.store, self._hall.meters)
+        most = self._hall.config.max_waiting_events
+        driver = Driver(run, plan, stored, store, self, self._hall.workers, self._hall.clock, most)
         lineage = Lineage(run, plan, stored.plan, plans.digest(plan), driver)
         if manifest is not None:
             lineage.manifests[manifest.digest] = manifest
         self._hall.runs[run] = lineage
+        began(self._hall, run, stored.run)
         log.info("run_active", run=run, task=plan.task, stage=stored.run.stage.kind)
         task = asyncio.create_task(self._live(lineage))
         self._hall.tasks.add(task)
@@ -103,6 +108,7 @@ class Coordinator:
         """Wake whoever may want to know that a run moved."""
         lineage = self._hall.runs[run]
         after = lineage.run
+        tally(self._hall, run, before, after, facts)
         concerned = set(lineage.members())
         told = any(isinstance(fact, RoundPublished | RunEnded) for fact in facts)
         if before.stage.kind == after.stage.kind == "in_round" and not told:
@@ -146,6 +152,7 @@ class Coordinator:
         members = lineage.members()
         self._hall.presence.silence(lineage.id, ())
         del self._hall.runs[lineage.id]
+        self._hall.phases.pop(lineage.id, None)
         self._hall.bells.ring(members)
         self._hall.watchers.ring((lineage.id,))
 
@@ -169,12 +176,18 @@ class Coordinator:
 
     async def look(self) -> None:
         """Report those of whom nothing was heard for as long as their run's plan allows."""
+        noted = {}
         for lineage in list(self._hall.runs.values()):
             silence = self._hall.presence.silence(lineage.id, expects(lineage.run))
             limit = lineage.plan.rounds.idle_seconds
             for client, quiet in silence.items():
+                if note := self._hall.presence.note(client, lineage.id):
+                    noted[lineage.id, client] = note
                 if quiet >= limit:
                     await self._tell(lineage, Lost(client, f"silent for {limit:g} s"))
+        for (run, client), note in noted.items() - self._noted.items():
+            log.info("waiting", run=run, client=client, reason=f"{client} {note}")
+        self._noted = noted
 
     @staticmethod
     async def _tell(lineage: Lineage, event: Offered | Lost) -> None:

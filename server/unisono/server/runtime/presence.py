@@ -8,9 +8,15 @@ from dataclasses import dataclass, field
 
 from unisono.base.clock import Clock
 from unisono.base.errors import Refused, Unavailable
-from unisono.base.ids import ClientName
+from unisono.base.hours import DAY, Hours
+from unisono.base.ids import ClientName, RunId
+from unisono.base.pacing import Bucket
+from unisono.base.units import show_bytes
 
-BURST, RATE = 100.0, 5.0  # what one client may say at once, and a second: each may be written and audited
+RATE = 5.0  # what one client may say a second: each may be written and audited
+BURST = 20 * RATE  # and at once
+MOST_REST = DAY + 3600.0  # that a client may rest: its hours come once a day, and a clock may be set back
+RESTING = "resting"  # the stage of a client that waits for its own hours
 
 
 class HelloFirst(Refused):
@@ -28,6 +34,8 @@ class Greeting:
     tasks: frozenset[str]
     protections: frozenset[str]
     strategies: frozenset[str]
+    upload_limit: float = 0.0  # bytes a second that the site allows itself; 0: any
+    hours: Hours | None = None  # in which the site fetches and sends, its local time
 
 
 @dataclass(slots=True)
@@ -41,6 +49,8 @@ class Session:
     stage: str = ""
     done: int = 0
     total: int = 0
+    rests: RunId | None = None  # the run whose transfer waits for the client's hours
+    since: float = 0.0  # when it began to rest
 
 
 @dataclass(slots=True)
@@ -49,8 +59,9 @@ class Presence:
 
     clock: Clock
     patience: float  # seconds without a call after which a client counts as offline
+    rate: float = RATE  # of what one client may say
     _sessions: dict[ClientName, Session] = field(default_factory=dict)
-    _said: dict[ClientName, tuple[float, float]] = field(default_factory=dict)  # allowance, at that time
+    _said: dict[ClientName, Bucket] = field(default_factory=dict)
     _expected: dict[tuple[str, ClientName], float] = field(default_factory=dict)
 
     def hello(self, client: ClientName, greeting: Greeting) -> None:
@@ -60,12 +71,9 @@ class Presence:
 
     def spend(self, client: ClientName) -> None:
         """Take one from what a client may still say.  Raises Unavailable when it talks without end."""
-        now = self.clock.ticks()
-        left, at = self._said.get(client, (BURST, now))
-        left = min(BURST, left + (now - at) * RATE)
-        self._said[client] = (left - 1 if left >= 1 else left, now)
-        if left < 1:
-            raise Unavailable(f"{client} says more than {RATE:g} things a second", (1 - left) / RATE)
+        bucket = self._said.setdefault(client, Bucket(self.rate, BURST / RATE * self.rate))
+        if wait := bucket.spend(self.clock.ticks()):
+            raise Unavailable(f"{client} says more than {self.rate:g} things a second", wait)
 
     def seen(self, client: ClientName) -> Session:
         """Note a call.  Raises HelloFirst if there was no hello since this process started."""
@@ -79,7 +87,34 @@ class Presence:
         """Note progress.  A client reports only what moved, in percent: a long percent is said many times."""
         session = self.seen(client)
         session.stage, session.done, session.total = stage, done, total
-        session.moved = session.seen
+        session.moved, session.rests = session.seen, None
+
+    def rests(self, client: ClientName, run: RunId) -> None:
+        """Note that a client waits for its own hours.  That is a sign of life, for a day at most."""
+        session = self.seen(client)
+        if session.stage != RESTING:
+            session.since = session.seen
+        session.stage, session.done, session.total = RESTING, 0, 0
+        session.rests = run
+        if session.seen - session.since < MOST_REST:
+            session.moved = session.seen
+
+    def note(self, client: ClientName, run: RunId) -> str:
+        """Say how a client's own limits hold up a run that waits for it, or nothing."""
+        session = self._sessions.get(client)
+        if session is None:
+            return ""
+        hours, limit = session.greeting.hours, session.greeting.upload_limit
+        if session.rests == run and hours is not None:
+            return f"sends {hours.words} only"
+        if session.stage == "uploading" and limit:
+            return f"sends at most {show_bytes(limit).replace('.0 ', ' ')}/s"
+        return ""
+
+    def is_resting(self, client: ClientName) -> bool:
+        """Tell whether a client waits for its own hours: then its silence is no matter of seconds."""
+        session = self._sessions.get(client)
+        return session is not None and session.rests is not None
 
     def waits(self, client: ClientName) -> None:
         """Note that a client is made to wait by us: its silence does not count."""
@@ -92,6 +127,7 @@ class Presence:
         session = self._sessions.get(client)
         if session is not None:
             session.stage, session.done, session.total = "", 0, 0
+            session.rests = None
 
     def left(self, client: ClientName) -> None:
         """Note that a client said goodbye."""

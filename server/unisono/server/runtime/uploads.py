@@ -16,6 +16,7 @@ from .presence import Presence
 from .workers import Workers
 
 MAX_CHUNK = 1 << 20
+SMALL, MOST_SMALL = 1 << 10, 64  # chunks below so many bytes, and how many of one stream: each costs a write
 log = structlog.get_logger("unisono.uploads")
 
 
@@ -148,9 +149,9 @@ class Uploads:
             part = await self._workers.file(self._open, client, key)
             if part.offset < key.bytes:  # who sends need not have asked
                 self._desk.check_room(key.bytes - part.offset)
-            await self._append(client, key, part, own)
             if part.offset:
                 self._meters.resumed("in")
+            await self._append(client, key, part, own)
             if part.offset < key.bytes:
                 return Progress(part.offset, False)
             await self._finish(client, key, part)
@@ -177,12 +178,16 @@ class Uploads:
         chunks: AsyncIterator[tuple[int, bytes | memoryview]],
         recheck: Callable[[], None],
     ) -> AsyncIterator[tuple[int, bytes | memoryview]]:
+        small = 0
         async for offset, data in chunks:
             recheck()
             if self._streams.get(slot) is not mine:
                 raise Unavailable(f"a newer upload of {slot[0]} took over", 0.2)
             if not 0 < len(data) <= MAX_CHUNK:
                 raise BadMessage(f"a chunk of {len(data)} bytes; 1 to {MAX_CHUNK} are allowed")
+            small += len(data) < SMALL
+            if small > MOST_SMALL:
+                raise BadMessage(f"more than {MOST_SMALL} chunks of less than {SMALL} bytes in one upload")
             yield offset, data
 
     async def _append(
@@ -209,26 +214,26 @@ class Uploads:
         await self._workers.file(self._settle, part)
         try:
             await self._desk.accept_update(client, key)
+            self._meters.update("accepted")
         except (Corrupt, BadUpdate) as error:
+            self._meters.update("refused", error.code)
             log.warning("update_refused", run=key.run, round=key.round, client=client, error=str(error))
             await self._workers.file(self._spool.discard, key.run, key.round, key.attempt, client, key.digest)
             raise
         self._presence.settled(client)
-            self._meters.update("accepted")
 
-            self._meters.update("refused", error.code)
     def _open(self, client: ClientName, key: Key) -> Part:
         return self._spool.part(key.run, key.round, key.attempt, client, key.digest, key.bytes)
+
+    def _settle(self, part: Part) -> None:
+        with self._meters.syncing():
+            part.finish()
 
     def _expect_model(self, client: ClientName, key: Key) -> None:
         try:
             self._desk.expect_model(client, key)
         except Error:
             self._give_up(_slot(client, key))  # its time is over: nobody will finish it
-    def _settle(self, part: Part) -> None:
-        with self._meters.syncing():
-            part.finish()
-
             raise
 
     async def _receive_model(

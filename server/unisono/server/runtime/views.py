@@ -38,6 +38,7 @@ class ClientRow(TypedDict):
     done: int
     total: int
     silent_seconds: float
+    note: str  # how its own limits hold it up
 
 
 class Status(TypedDict):
@@ -100,7 +101,9 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
     run, plan = lineage.run, lineage.plan
     now = lineage.driver.clock.now()
     silence = hall.presence.silence(lineage.id, expects(run))
-    left = {client: max(0.0, plan.rounds.idle_seconds - quiet) for client, quiet in silence.items()}
+    notes = {client: hall.presence.note(client, lineage.id) for client in silence}
+    limit = plan.rounds.idle_seconds
+    left = {c: max(0.0, limit - quiet) for c, quiet in silence.items() if not hall.presence.is_resting(c)}
     stage = run.stage
     round_ = stage if isinstance(stage, InRound) else None
     return Status(
@@ -110,8 +113,8 @@ def status_of(hall: Hall, lineage: Lineage) -> Status:
         round=round_.round if round_ else run.round,
         rounds=plan.rounds.count,
         attempt=round_.attempt if round_ else 0,
-        sentence=waiting_sentence(plan, run, now, left),
-        clients=[_row(hall, client, state, silence) for client, state in sorted(_states(run).items())],
+        sentence=waiting_sentence(plan, run, now, left, notes),
+        clients=[_row(hall, lineage, *state, silence) for state in sorted(_states(run).items())],
         seconds=round(now - run.began, 3),
         task=plan.task,
     )
@@ -165,7 +168,9 @@ def _states(run: Run) -> dict[ClientName, str]:
     return states
 
 
-def _row(hall: Hall, client: ClientName, state: str, silence: Mapping[ClientName, float]) -> ClientRow:
+def _row(
+    hall: Hall, lineage: Lineage, client: ClientName, state: str, silence: Mapping[ClientName, float]
+) -> ClientRow:
     session = hall.presence.get(client)
     busy = session if session is not None and state == "working" else None
     return ClientRow(
@@ -175,4 +180,5 @@ def _row(hall: Hall, client: ClientName, state: str, silence: Mapping[ClientName
         done=busy.done if busy else 0,
         total=busy.total if busy else 0,
         silent_seconds=round(silence.get(client, 0.0), 1),
+        note=hall.presence.note(client, lineage.id) if client in silence else "",
     )

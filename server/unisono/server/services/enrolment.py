@@ -3,6 +3,7 @@
 from unisono.base.errors import NotEnrolled
 from unisono.identity import Peer
 from unisono.server.runtime.enrolling import Enrolling
+from unisono.server.runtime.joins import Joins
 from unisono.wire.v1 import enrolment_pb2 as pb
 from unisono.wire.v1 import enrolment_pb2_grpc
 
@@ -13,11 +14,13 @@ from .words import printable
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     """The only service for bootstrap certificates."""
 
-    def __init__(self, enrolling: Enrolling, joining: Guard, enrolled: Guard) -> None:
+    def __init__(self, enrolling: Enrolling, joins: Joins, joining: Guard, enrolled: Guard) -> None:
         self._enrolling, self._joining, self._enrolled = enrolling, joining, enrolled
+        self._joins = joins
 
     async def Enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.EnrolReply:
+            self._joins.admit(caller.address)
             if request.only_asking:
                 federation, wall = await self._enrolling.usable(caller.peer)
                 return pb.EnrolReply(name=caller.name, federation=federation, wall=wall)

@@ -4,6 +4,7 @@ Revocation and expiry are looked up on every call, and inside a stream with ever
 what is open: a handshake judges a certificate once, and its connection lives for an hour and more.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -57,7 +58,10 @@ def _peer(certificate: bytes) -> Peer:
 
 
 class Crowd:
-    """Counts the open calls of each client, so that none takes the places of all others."""
+    """Counts the open calls of each client, so that none takes the places of all others.
+
+    Also of who shows a join token, which may have many uses; not of operators.
+    """
 
     def __init__(self, most: int = MOST_CALLS) -> None:
         self._most = most
@@ -67,7 +71,7 @@ class Crowd:
     def entered(self, peer: Peer) -> Iterator[None]:
         """Hold a place.  Raises Unavailable to a client that has its share."""
         key = f"{peer.kind}/{peer.name}"
-        if peer.kind == "client" and self._open[key] >= self._most:
+        if peer.kind != "admin" and self._open[key] >= self._most:
             raise Unavailable(f"{peer.name} has {self._most} calls open already", 1.0)
         self._open[key] += 1
         try:
@@ -81,8 +85,12 @@ class Crowd:
 class Guard:
     """Checks callers for one service."""
 
-    def __init__(self, gate: Gate, crowd: Crowd, wall: Callable[[], float], *kinds: Kind) -> None:
+    def __init__(
+        self, gate: Gate, crowd: Crowd, wall: Callable[[], float], seconds: float | None, *kinds: Kind
+    ) -> None:
+        """`seconds`: for an answer, also where the caller has set no deadline; None: as long as it takes."""
         self._gate, self._crowd, self._wall, self._kinds = gate, crowd, wall, kinds
+        self._seconds = seconds
 
     def caller(self, context: Context) -> Caller:
         """Return who calls.  Raises NotEnrolled."""
@@ -107,11 +115,21 @@ class Guard:
         try:
             caller = self.caller(context)
             with self._crowd.entered(caller.peer):
-                return await handle(caller)
+                return await self._timely(handle(caller))
         except Exception as error:
             report(error, context, perf_counter() - began)
             await _abort(context, error)
             raise  # not reached: abort raises
+
+    async def _timely(self, answer: Awaitable[Reply]) -> Reply:
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                return await answer
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise Unavailable(f"no answer was ready within {self._seconds:g} s", 1.0) from None
 
     async def stream(
         self, context: Context, handle: Callable[[Caller], AsyncIterator[Reply]]

@@ -10,6 +10,7 @@ from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.downloads import Downloads
 from unisono.server.runtime.enrolling import Enrolling
 from unisono.server.runtime.hall import Hall
+from unisono.server.runtime.joins import Joins
 from unisono.server.runtime.library import Library
 from unisono.server.runtime.operators import Operators
 from unisono.server.runtime.turns import Turns
@@ -19,11 +20,13 @@ from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc
 from .admin import AdminService
 from .enrolment import EnrolmentService
 from .guard import Crowd, Guard
+from .metering import Metering
 from .rounds import RoundService
 from .tls import ServerCertificate
-from .transfer import TransferService, add_to_server
+from .transfer import Limits, TransferService, add_to_server
 
 PROTOCOLS = (1, 1)
+MAX_MESSAGE = 4 << 20  # bytes; a larger one is refused before it is allocated
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second coordinator on this port must fail, not share it
     ("grpc.max_concurrent_streams", 100),  # of one connection; a client has a few
@@ -35,6 +38,11 @@ OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # else clients get "too_many_pings"
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    (
+        "grpc.max_connection_idle_ms",
+        300_000,
+    ),  # then one without a call is closed; who calls comes back
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 3_600_000),
 )
@@ -43,27 +51,35 @@ OPTIONS = (
 def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PROTOCOLS) -> grpc.aio.Server:
     """Return the server with every service; not yet bound to a port."""
     gate = hall.ledger
-    crowd = Crowd()
+    config = hall.config
+    crowd = Crowd(config.max_calls_per_client)
 
     def wall() -> float:
         return hall.clock.wall()  # of the clock that the hall has then
 
-    def guard(*kinds: Kind) -> Guard:
-        return Guard(gate, crowd, wall, *kinds)
+    def guard(*kinds: Kind, seconds: float | None = None) -> Guard:
+        return Guard(gate, crowd, wall, seconds, *kinds)
 
-    clients, admins, anybody = guard("client"), guard("admin"), guard("client", "admin")
+    clients = guard("client", seconds=config.long_poll_seconds + config.call_seconds)
+    joining = guard("bootstrap", seconds=config.call_seconds)
+    admins, anybody = guard("admin"), guard("client", "admin")
+    joins = Joins(config.joins_per_minute_per_address, config.joins_per_minute, hall.clock)
+    limits = Limits(config.stream_idle_seconds, Turns(config.transfers_at_once))
     acceptance = Acceptance(hall)
-    uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers)
-    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=hall.config.max_concurrent_rpcs)
+    uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers, hall.meters)
+    downloads = Downloads(hall.blobs, hall.workers, hall.meters)
+    server = grpc.aio.server(
+        interceptors=(Metering(hall.meters),),
+        options=(*OPTIONS, ("grpc.server_handshake_timeout_ms", round(1000 * config.handshake_seconds))),
+        maximum_concurrent_rpcs=config.max_concurrent_rpcs,
+    )
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(Enrolling(hall), guard("bootstrap"), anybody), server
+        EnrolmentService(Enrolling(hall), joins, joining, anybody), server
     )
     round_pb2_grpc.add_RoundServiceServicer_to_server(
         RoundService(hall, Clients(hall), clients, protocols), server
     )
-    add_to_server(
-        TransferService(uploads, Downloads(hall.blobs, hall.workers), Library(hall), anybody, Turns()), server
-    )
+    add_to_server(TransferService(uploads, downloads, Library(hall), anybody, limits), server)
     admin_pb2_grpc.add_AdminServiceServicer_to_server(
         AdminService(Operators(hall, coordinator, acceptance), admins, anybody), server
     )

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from unisono.base.errors import BadMessage
+from unisono.base.errors import BadMessage, Fault
 from unisono.base.ids import ClientName, Digest, RunId
+from unisono.base.pacing import Pieces
 from unisono.server.runtime.downloads import Downloads
 from unisono.server.runtime.library import Library
 from unisono.server.runtime.turns import ON_ITS_WAY, Turn, Turns
@@ -18,20 +20,29 @@ from unisono.wire.v1 import transfer_pb2 as pb
 from unisono.wire.v1 import types_pb2 as types
 
 from .guard import Caller, Context, Guard
+from .stalls import Still, timely
 from .words import run_of
 
 BEGIN_SECONDS = 10.0  # in line before the answer to Begin
 PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a peer may take for a piece, and how many transfers move at a time."""
+
+    idle_seconds: float
+    turns: Turns
+
+
 class TransferService:
     """Resumable both ways; the coordinator owns an upload's offset."""
 
     def __init__(
-        self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard, turns: Turns
+        self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard, limits: Limits
     ) -> None:
         self._uploads, self._downloads, self._library, self._guard = uploads, downloads, library, guard
-        self._turns = turns
+        self._turns, self._idle = limits.turns, limits.idle_seconds
 
     async def Begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.BeginReply:
@@ -46,7 +57,8 @@ class TransferService:
         self, requests: AsyncIterator[Piece], context: Context
     ) -> pb.UploadReply:
         async def handle(caller: Caller) -> pb.UploadReply:
-            async with self._turn(caller) as turn, aclosing(turn.paced(requests)) as pieces:
+            timed = timely(requests, self._idle)
+            async with self._turn(caller) as turn, aclosing(turn.paced(timed)) as pieces:
                 first = await anext(pieces, None)
                 if first is None or first.key is None:
                     raise BadMessage("the first message of an upload must say what it is (key)")
@@ -63,20 +75,27 @@ class TransferService:
     ) -> AsyncIterator[Piece]:
         async def handle(caller: Caller) -> AsyncIterator[Piece]:
             digest = digest_of(request.sha256)
+            if request.offset:
+                self._downloads.resumed()
             sent = await self._library.lend(caller.peer, digest)
             async with (
                 self._turn(caller) as turn,
                 aclosing(self._downloads.read(digest, request.offset)) as chunks,
             ):
-                async for offset, data in chunks:
-                    await turn.take()
-                    sent(len(data))
-                    yield Piece(offset, data)
+                still, sizes, clock = Still(self._idle, _task()), Pieces(), asyncio.get_running_loop().time
+                async for start, data in chunks:
+                    offset = start
+                    for piece in sizes.cut(data):
+                        await turn.take()
+                        sent(len(piece))
+                        began = clock()
+                        with still.sending():
+                            yield Piece(offset, piece)
+                        sizes.took(clock() - began, len(piece))
+                        offset += len(piece)
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
-            if request.offset:
-                self._downloads.resumed()
 
     async def _reserve(self, caller: Caller) -> None:
         """Answer who wants to send when it is its turn: until then it has nothing in our buffers.
@@ -93,6 +112,13 @@ class TransferService:
                 self._uploads.waits(ClientName(caller.name))
 
         return self._turns.turn(f"{caller.peer.kind}/{caller.name}", waits)
+
+
+def _task() -> "asyncio.Task[object]":
+    task = asyncio.current_task()
+    if task is None:
+        raise Fault("a call outside of the event loop")
+    return task
 
 
 def add_to_server(service: TransferService, server: grpc.aio.Server) -> None:
