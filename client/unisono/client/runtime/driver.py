@@ -4,6 +4,7 @@ Safe to kill anywhere: the vault holds what must not be done twice, the coordina
 yet.
 """
 
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -142,11 +143,7 @@ class Driver:
         except (Unavailable, CoordinatorFault) as error:
             return self._later(error)
         except (TaskFailure, OSError, sqlite3.Error) as error:
-            if room.is_full(error, self._p.folder):
-                return self._no_room(state)
-            if isinstance(error, TaskFailure):
-                return self._failed(state, error)
-            raise
+            return self._at_home(state, error)
         except Objected as objected:
             return Failed(objected.refusal_code, str(objected), objected.complaint)
         except PeerFault as error:
@@ -169,6 +166,14 @@ class Driver:
 
     def _no_room(self, state: Active | BackingOff) -> Event:
         """Wait for room on this site's disk: what was done is asked for again, from what is written."""
+    def _at_home(self, state: Active | BackingOff, error: TaskFailure | OSError | sqlite3.Error) -> Event:
+        """Return what trouble of this site's own means.  Raises what means that this process is broken."""
+        if room.is_full(error, self._p.folder):
+            return self._no_room(state)
+        if isinstance(error, TaskFailure):
+            return self._failed(state, error)
+        raise error
+
         self._trouble = f"the disk of {self._p.folder} is full; free some of it"
         match state:
             case BackingOff():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unisono.base.errors import BadConfiguration, BadMessage
+from unisono.base.errors import BadConfiguration, BadMessage, Fault
 from unisono.base.ids import ClientName, Digest, RunId, is_digest
 from unisono.client.config import Config
 from unisono.client.session import Secure, Task, Update, UpdateKey, Work
@@ -13,7 +13,7 @@ from unisono.plan import Plan
 from .agreements import plan_of
 from .cache import Cache
 from .link import Link
-from .trainer_process import Described, Finished, Moved, Opened, TaskFailure, TrainerProcess
+from .trainer_process import Answer, Described, Finished, Moved, Opened, TaskFailure, TrainerProcess
 from .vault import Agreed, Vault
 
 KEPT_MODELS = 2  # of a run: the one being worked on, and the one before
@@ -40,6 +40,16 @@ class Result:
     recipient: str  # "" for this site
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, and the plan whose task is to answer it."""
+
+    plan: Plan
+    plan_bytes: bytes
+    digest: Digest
+    request: dict[str, object]
+
+
 class Workbench:
     """Opens tasks, makes models, trains.  What it returns is on the disk and in the vault."""
 
@@ -60,9 +70,9 @@ class Workbench:
     def prepare(self, run: RunId, plan_bytes: bytes, digest: Digest) -> None:
         """Make the model of the plan's seed; write down that this site takes part.  Raises TaskFailure."""
         plan = plan_of(plan_bytes)
-        self._open(plan, plan_bytes, digest)
         out = self._cache.path(Digest("describe.part"))
-        answer = self._trainer.ask({"do": "describe", "out": str(out)}, _unseen)
+        asked = _Asked(plan, plan_bytes, digest, {"do": "describe", "out": str(out)})
+        answer = self._ask(asked, _unseen)
         if not isinstance(answer, Described) or not is_digest(answer.model):
             raise TaskFailure("trainer_fault", "the training process broke its protocol")
         model = Digest(answer.model)
@@ -95,7 +105,6 @@ class Workbench:
         key, agreed = result.key, self._vault.run(work.attempt.run)
         if agreed is None:
             raise BadMessage(f"this site has not joined {key.run}")
-        self._open(plan_of(agreed.plan), agreed.plan, agreed.digest)
         file = f"{key.run}-{key.round}-{key.model[:16]}-{key.spec[:16]}.{result.kind}"
         request: dict[str, object] = {
             "do": "work",
@@ -110,7 +119,8 @@ class Workbench:
             "state_in": None,
             "state_out": None,
         } | result.form
-        answer = self._trainer.ask(request, progress)
+        asked = _Asked(plan_of(agreed.plan), agreed.plan, agreed.digest, request)
+        answer = self._ask(asked, progress)
         if not isinstance(answer, Finished) or not is_digest(answer.sha256):
             raise TaskFailure("trainer_fault", "the training process broke its protocol")
         update = Update(key, file, Digest(answer.sha256), answer.bytes)
@@ -128,6 +138,20 @@ class Workbench:
         if identity is None:
             raise BadConfiguration("this folder has not joined a federation\n  run unisono join first")
         return identity.name
+
+    def _ask(self, asked: "_Asked", progress: Progress) -> Answer:
+        """Ask the trainer, its task open; once more if it was killed, for the same bytes.
+
+        Whoever killed it may have meant another process; twice is what this machine thinks of the task.
+        """
+        for last in (False, True):
+            try:
+                self._open(asked.plan, asked.plan_bytes, asked.digest)
+                return self._trainer.ask(asked.request, progress)
+            except TaskFailure as failure:
+                if last or failure.failure != "killed":
+                    raise
+        raise Fault("neither an answer nor a failure")
 
     def _open(self, plan: Plan, plan_bytes: bytes, digest: Digest) -> None:
         """Open the plan's task, unless it is open."""

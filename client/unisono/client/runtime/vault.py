@@ -141,9 +141,10 @@ class Vault:
         try:
             yield self._db
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+            if self._db.in_transaction:  # a full disk ends it, or leaves it open at its COMMIT
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def note(self, kind: str, **detail: str | int) -> None:
         """Add a line to the audit log, in the transaction that is open."""

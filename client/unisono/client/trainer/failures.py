@@ -4,6 +4,7 @@ User code's own words may hold patients' names, so nothing that it says leaves: 
 texts, the site's people see the detail and the traceback in trainer.log.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -11,7 +12,14 @@ from typing import Literal
 from unisono.base.errors import BadConfiguration, BadUpdate, Corrupt, Error
 
 Code = Literal[
-    "task_error", "not_finite", "no_data", "out_of_memory", "bad_model", "model_differs", "trainer_fault"
+    "task_error",
+    "not_finite",
+    "no_data",
+    "out_of_memory",
+    "disk_full",
+    "bad_model",
+    "model_differs",
+    "trainer_fault",
 ]
 
 TEXTS: dict[Code, str] = {
@@ -19,6 +27,7 @@ TEXTS: dict[Code, str] = {
     "not_finite": "training gave values that are NaN or infinite",
     "no_data": "the site has no data for this task",
     "out_of_memory": "training ran out of memory",
+    "disk_full": "the site's disk is full",
     "bad_model": "the model received is damaged or does not fit its digest",
     "model_differs": "the task's model has other tensors than the run's model",
     "trainer_fault": "the trainer itself failed; its words are in the site's trainer.log",
@@ -63,11 +72,18 @@ def of_our_own(raised: Exception) -> Failed:
         return Failed("task_error", str(raised))
     if isinstance(raised, Corrupt):
         return Failed("bad_model", str(raised))
-    return Failed("out_of_memory" if _is_memory(raised) else "trainer_fault", _words(raised))
+    return Failed(_shortage(raised) or "trainer_fault", _words(raised))
 
 
 def _reason(raised: BaseException) -> Code:
-    return "out_of_memory" if _is_memory(raised) else "task_error"
+    return _shortage(raised) or "task_error"
+
+
+def _shortage(raised: BaseException) -> Code | None:
+    """Return what the machine lacks, if that is why."""
+    if isinstance(raised, OSError) and raised.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "disk_full"
+    return "out_of_memory" if _is_memory(raised) else None
 
 
 def _is_memory(raised: BaseException) -> bool:
