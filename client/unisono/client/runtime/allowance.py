@@ -71,14 +71,16 @@ class Allowance:
         It is called by gRPC's thread, which has no use for an exception: it ends instead.
         """
         for piece in self._pieces.cut(data):
-            if self.opens_in() or self._halt.asked:
+            if self.opens_in() or self._halt.asked or self._held_back(len(piece)):
                 return
-            self._pieces.gone(self._clock.ticks(), len(piece))
-            if self._bucket is not None:
-                owed = self._bucket.owe(self._clock.ticks(), len(piece))
-                if owed and self._halt.waited(owed):
-                    return
+            began = self._clock.ticks()
             yield piece
+            self._pieces.took(self._clock.ticks() - began, len(piece))
+
+    def _held_back(self, count: int) -> bool:
+        """Wait as the rate asks for; tell whether the process is to end instead."""
+        owed = self._bucket.owe(self._clock.ticks(), count) if self._bucket is not None else 0.0
+        return owed > 0.0 and self._halt.waited(owed)
 
     def until(self) -> str:
         """Return when the hours begin, for people: "20:00"."""

@@ -1,13 +1,18 @@
 """Joining a federation: the site's keys are made here and never leave; the token vouches for them once."""
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
+from typing import TypeVar
 
 from unisono.base.clock import Clock
-from unisono.base.errors import BadConfiguration, BadCredentials, Unreachable
+from unisono.base.errors import BadConfiguration, BadCredentials, Unavailable, Unreachable
 from unisono.base.ids import ClientName
 from unisono.client.config import address as checked_address
+from unisono.client.session.backoff import delay
 from unisono.crypto import SigningKey, TlsKey, system_entropy
 from unisono.identity import (
     JoinToken,
@@ -28,6 +33,9 @@ from .link import SOFTWARE, TIMEOUT
 from .status import Untrusted
 from .vault import Identity, Vault
 
+Reply = TypeVar("Reply")
+MOST_WAIT = 300.0  # seconds that joining waits for its turn, where many sites join at once
+
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
@@ -41,7 +49,9 @@ class Enrolled:
     again: bool  # the site was a member before
 
 
-def enrol(folder: Path, address: str, token_text: str, clock: Clock) -> Enrolled:
+def enrol(
+    folder: Path, address: str, token_text: str, clock: Clock, sleep: Callable[[float], None] = time.sleep
+) -> Enrolled:
     """Join, or join again after an expiry: name and signing key then stay.
 
     May be repeated after a lost reply: the keys are on the disk before they are certified, so the
@@ -59,7 +69,7 @@ def enrol(folder: Path, address: str, token_text: str, clock: Clock) -> Enrolled
                 f'{folder} belongs to {before.name}; the token is for "{token.name}"\n  use another --dir'
             )
         tls, signing = _pending_key(folder), _signing_key(folder)
-        reply = _ask(token, address, tls, signing, clock)
+        reply = _ask(token, address, (tls, signing), clock, sleep)
         _check(reply, token, tls, signing, clock.wall())
         fingerprint = signer_of(reply.signing_certificate, token.ca_pem, clock.wall()).fingerprint
         _keep(folder, address, token, tls, reply)
@@ -72,15 +82,35 @@ def enrol(folder: Path, address: str, token_text: str, clock: Clock) -> Enrolled
     )
 
 
+def patiently(ask: Callable[[], Reply], sleep: Callable[[float], None]) -> Reply:
+    """Ask again when a busy coordinator says when; give up once it has asked for MOST_WAIT seconds in all."""
+    waited = 0.0
+    while True:
+        try:
+            return ask()
+        except Unreachable:
+            raise
+        except Unavailable as busy:
+            pause = delay(0, SystemRandom().random(), at_least=busy.retry_after)
+            if (waited := waited + pause) > MOST_WAIT:
+                raise
+            sleep(pause)
+
+
 def _ask(
-    token: JoinToken, address: str, tls: TlsKey, signing: SigningKey, clock: Clock
+    token: JoinToken,
+    address: str,
+    keys: tuple[TlsKey, SigningKey],
+    clock: Clock,
+    sleep: Callable[[float], None],
 ) -> enrolment_pb2.EnrolReply:
+    tls, signing = keys
     credentials = Credentials(token.ca_pem, token.certificate_pem, token.key.to_pem())
     wanted = enrolment_pb2.EnrolRequest(tls_csr=request(tls), signing_csr=request(signing), software=SOFTWARE)
     with open_channel(credentials, address, clock) as channel:
         stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
         try:
-            return call(stub.Enrol, wanted, TIMEOUT, address)
+            return patiently(lambda: call(stub.Enrol, wanted, TIMEOUT, address), sleep)
         except Unreachable as error:
             found = look(address, token.ca_pem, clock.wall())
             if not isinstance(error, Untrusted) or (found is not None and found.family is Unreachable):
