@@ -5,6 +5,7 @@ from __future__ import annotations  # the classes of grpc are generic in its stu
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -102,7 +103,7 @@ def test_wrong_ca(doctor: Doctor, folder: Path, tmp_path: Path) -> None:
         code, found = doctor(ask(site(folder, f"localhost:{port}")))
     assert (code, failed(found)) == (4, ["TLS"])
     assert "not from this federation's CA" in found["TLS"]["words"]
-    assert 'called "neuro"' in found["TLS"]["advice"]
+    assert 'federation "neuro"' in found["TLS"]["advice"]
 
 
 def test_a_proxy_that_inspects_tls(doctor: Doctor, folder: Path, tmp_path: Path) -> None:
@@ -189,11 +190,11 @@ def test_clock_off_by_a_day(
         assert code
         if days > 0:  # everything is still valid: only the coordinator's own clock tells
             assert (code, failed(found)) == (1, ["clock"])
-            assert f"is 24 h 0 m {side} the coordinator's" in found["clock"]["words"]
+            assert re.search(rf"is 2[34] h \d+ m {side} the coordinator's", found["clock"]["words"])
         else:
             assert failed(found) == ["certificate", "CA", "TLS"]  # the federation is an hour old
             assert "not valid before" in found["certificate"]["words"]
-            assert f"is 24 h 0 m {side}" in found["TLS"]["advice"]
+            assert re.search(rf"is 2[34] h \d+ m {side}", found["TLS"]["advice"])
 
     play(story())
 
@@ -334,7 +335,9 @@ def test_settings_that_cannot_be_read(doctor: Doctor, folder: Path) -> None:
 def test_the_coordinators_folder(doctor: Doctor, path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         toml = path / "coordinator" / "coordinator.toml"
-        toml.write_text(f'hosts = ["fl.invalid"]\nport = {taken.getsockname()[1]}\nhost = "127.0.0.1"\n')
+        toml.write_text(
+            f'hosts = ["fl.invalid"]\nport = {taken.getsockname()[1]}\nhost = "127.0.0.1"\nops_port = -1\n'
+        )
         (path / "coordinator" / "ca.key").chmod(0o644)
         code, found = doctor(ask(path / "coordinator"))
     assert code == 3

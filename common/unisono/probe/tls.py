@@ -123,7 +123,7 @@ def _stranger(them: Presented, host: str, proxied: bool) -> Finding:
     words = "the TLS certificate shown is not from this federation's CA"
     if them.coordinator and is_name(them.issuer):  # a proxy may copy every name, but not what a CA is called
         advice = (
-            f'the coordinator of another federation answers, called "{them.issuer}": '
+            f'the coordinator of federation "{them.issuer}" answers, another one than ours: '
             "check host and port, or join that one with a token of it"
         )
         return failure("TLS", words, advice, BadCredentials)

@@ -136,7 +136,10 @@ def _served(folder: Folder, config: Config, ask: Ask) -> Iterator[Finding]:
     """Say whether it runs, and shake hands with it if it does."""
     holder = _holder(folder.lock)
     if holder is None:
-        yield _port(config)
+        yield _port("port", config.host, config.port, "set another port in coordinator.toml and at the sites")
+        if config.ops_port > 0:
+            advice = "set another ops_port in coordinator.toml; -1: no dashboard"
+            yield _port("dashboard", config.ops_host, config.ops_port, advice)
         yield warning(
             "process", "the coordinator does not run", f"start it: unisono serve --dir {ask.directory}"
         )
@@ -164,14 +167,14 @@ def _holder(lock: Path) -> str | None:
     return None
 
 
-def _port(config: Config) -> Finding:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def _port(what: str, host: str, port: int, advice: str) -> Finding:
+    """Try whether a port can be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind((config.host, config.port))
+            trial.bind((host, port))
         except OSError as error:
-            words = f"port {config.port} cannot be had: {error.strerror}"
-            advice = "end the program that has it, or set another port in coordinator.toml and at the sites"
-            return failure("port", words, advice, BadConfiguration)
-    return ok("port", f"{config.port} is free")
+            words = f"port {port} cannot be had: {error.strerror}"
+            return failure(what, words, f"end the program that has it, or {advice}", BadConfiguration)
+    return ok(what, f"{port} is free")

@@ -16,6 +16,7 @@ from unisono.client.runtime.link import Capabilities
 from unisono.client.runtime.site import PROTECTIONS, PROTOCOL
 from unisono.crypto import TlsKey
 from unisono.identity import check_issued, check_key, peer_of
+from unisono.identity.presented import period
 from unisono.plan.reading import read_toml
 from unisono.probe import (
     Ask,
@@ -130,7 +131,8 @@ def _certificates(mine: Credentials, stem: str, wall: float) -> Iterator[Finding
         yield failure("certificate", str(error), way_out, BadCredentials)
     again = "the federation must be set up again: ask its operator"
     yield certificate_life("CA", "of the federation", mine.ca, wall, again, renewed=False)
-    if peer.not_after > wall:
+    starts = max(period(pem)[0] for pem in (mine.ca, mine.certificate))
+    if starts <= wall < peer.not_after:  # else it has been said
         try:
             check_issued(mine.certificate, mine.ca, wall)
         except BadCredentials as error:
