@@ -140,8 +140,8 @@ class Vault:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
-        except BaseException:
             self._db.execute("COMMIT")
+        except BaseException:
             if self._db.in_transaction:  # a full disk ends it, or leaves it open at its COMMIT
                 self._db.execute("ROLLBACK")
             raise
