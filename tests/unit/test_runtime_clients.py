@@ -12,7 +12,7 @@ from unisono import plan as plans
 from unisono.base.clock import ManualClock
 from unisono.base.errors import NotFound, Refused, WrongPhase
 from unisono.base.ids import ClientName, RunId
-from unisono.crypto import AtRest, SealingKey, sha256_hex, system_entropy
+from unisono.crypto import AtRest, SealingKey, SigningKey, sha256_hex, system_entropy
 from unisono.identity import Authority
 from unisono.plan import Plan
 from unisono.server.blobs import LocalDir, Spool
@@ -25,6 +25,7 @@ from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.instructions import Consider, SendModel, Work
 from unisono.server.runtime.presence import Greeting, Presence
+from unisono.server.runtime.receipts import Receipts
 from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
 from unisono.server.store import open_store
@@ -61,6 +62,7 @@ class Scene:
             presence=Presence(self.clock, 60.0),
             workers=Workers(1),
             sums=Sums(SEALING),
+            receipts=Receipts(MODEL, SigningKey.generate(system_entropy), b"", store),
         )
         self.coordinator, self.clients = Coordinator(self.hall), Clients(self.hall)
         self.id = RunId("r-0001")

@@ -45,7 +45,7 @@ class Log:
         """Yield all lines, the oldest first.  Raises Corrupt at the first that does not fit."""
         read = _coordinator if self.side == "coordinator" else _site
         try:
-            with closing(_open(self.path)) as db:
+            with closing(open_read_only(self.path)) as db:
                 yield from read(db)
         except sqlite3.DatabaseError as error:
             raise Corrupt(
@@ -100,8 +100,8 @@ def _databases(directory: Path, name: str, mark: str) -> Iterator[Path]:
             return
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """Open read-only.  Where not even the journal's index may be made, the file is taken as it lies."""
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a folder's database read-only; where nothing at all may be written, the file as it lies."""
     uri = path.resolve().as_uri()
     try:
         db = sqlite3.connect(f"{uri}?mode=ro", uri=True)

@@ -41,6 +41,7 @@ _RUNS, _MODELS, _MEMBERS = (
 )
 _APPROVALS = "unisono.client.admin.approval_commands"
 _AUDIT = "unisono.client.admin.audit_commands"
+_RECEIPTS = "unisono.client.admin.receipt_commands"
 _PLANS, _TASKS = "unisono.client.admin.plan_commands", "unisono.client.admin.task_commands"
 
 TABLE: tuple[Entry, ...] = (
@@ -58,10 +59,15 @@ TABLE: tuple[Entry, ...] = (
     Entry("audit verify", "Check an audit log: is it whole?", f"{_AUDIT}:verify", FEDERATION),
     Entry("audit show", "Show the last lines of an audit log.", f"{_AUDIT}:show", FEDERATION),
     Entry(
-        "doctor", "Look for what is wrong, at a site or at the coordinator.", "unisono.cli.doctor:doctor", SITE
+        "doctor",
+        "Look for what is wrong, at a site or at the coordinator.",
+        "unisono.cli.doctor:doctor",
+        SITE,
     ),
     Entry("join", "Join a federation with a token.", "unisono.client.commands:join", SITE),
     Entry("client", "Take part in runs.", "unisono.client.commands:client", SITE),
+    Entry("client receipts", "List what left this site, and where it counts.", f"{_RECEIPTS}:receipts", SITE),
+    Entry("client receipts verify", "Check every receipt, offline.", f"{_RECEIPTS}:verify", SITE),
     Entry("client plans", "List the plans that were asked here.", f"{_APPROVALS}:plans", SITE),
     Entry("client plans show", "Show a plan in words, with digests to compare.", f"{_APPROVALS}:show", SITE),
     Entry("client plans approve", "Let this site take part in a plan.", f"{_APPROVALS}:approve", SITE),

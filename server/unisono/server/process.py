@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,23 +12,31 @@ import structlog
 from unisono.base.memory import tame
 from unisono.base.system_clock import SystemClock
 from unisono.crypto import AtRest, SealingKey, system_entropy
-from unisono.identity import Authority
+from unisono.identity import Authority, spki_sha256
 from unisono.server.blobs import LocalDir, Spool
 from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
+from unisono.server.enrolment.receipts_key import audit_key, receipts_key
+from unisono.server.ops.application import Ops
+from unisono.server.ops.port import OpsPort
+from unisono.server.runtime.acceptance import Acceptance
 from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.logs import configure
+from unisono.server.runtime.operators import Operators
 from unisono.server.runtime.presence import Presence
+from unisono.server.runtime.receipts import Receipts
 from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
 from unisono.server.services.server import bind, build
 from unisono.server.services.tls import ServerCertificate
 from unisono.server.store import open_store
+from unisono.telemetry.meters import Meters
 
 from .folder import Folder, read_private
 
 log = structlog.get_logger("unisono.serve")
+MOST_FILES = 1 << 20  # what kernels allow where no limit is set
 
 
 def run(directory: Path, flags: Mapping[str, object]) -> int:
@@ -37,7 +46,15 @@ def run(directory: Path, flags: Mapping[str, object]) -> int:
     text = folder.config.read_bytes() if folder.config.exists() else b""
     config = Config.load(text, str(folder.config), os.environ, flags)
     configure(config)
+    _allow_many_files()
     return asyncio.run(_serve(folder, config))
+
+
+def _allow_many_files() -> None:
+    """Use as many open files as this process may have: each client has a connection."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = min(hard, MOST_FILES) if hard != resource.RLIM_INFINITY else MOST_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def open_hall(folder: Folder, config: Config) -> Hall:
@@ -47,7 +64,9 @@ def open_hall(folder: Folder, config: Config) -> Hall:
     key_file = Path(config.key_file) if config.key_file else folder.at_rest_key
     at_rest = AtRest(read_private(key_file, "the key for files at rest"))
     sealing = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
-    store = open_store(folder.path, at_rest)
+    store, meters = open_store(folder.path, at_rest), Meters()
+    signing, certificate = receipts_key(folder, authority, clock.wall())
+    audit_key(store, certificate, clock.wall())
     return Hall(
         config=config,
         clock=clock,
@@ -59,9 +78,11 @@ def open_hall(folder: Folder, config: Config) -> Hall:
         ledger=Ledger(store),
         blobs=LocalDir(folder.blobs, at_rest, system_entropy),
         spool=Spool(folder.spool, config.max_update_bytes),
-        presence=Presence(clock, 2 * config.long_poll_seconds + 5),
+        presence=Presence(clock, 2 * config.long_poll_seconds + 5, config.max_says_per_second),
         workers=Workers(config.worker_threads),
-        sums=Sums(sealing),
+        sums=Sums(sealing, meters),
+        meters=meters,
+        receipts=Receipts(spki_sha256(authority.certificate_pem), signing, certificate, store),
     )
 
 
@@ -74,7 +95,9 @@ async def _serve(folder: Folder, config: Config) -> int:
 
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         asyncio.get_running_loop().add_signal_handler(number, stop, status)
+    ops = OpsPort(config) if config.ops_port >= 0 else None  # first: a port that is taken is told at once
     hall = open_hall(folder, config)
+    watched: asyncio.Task[None] | None = None
     try:
         coordinator = Coordinator(hall)
         certificate = ServerCertificate(
@@ -89,14 +112,32 @@ async def _serve(folder: Folder, config: Config) -> int:
             f"{hall.ledger.enrolled()} clients enrolled, {len(hall.runs)} runs going on",
             flush=True,
         )
+        if ops is not None:
+            watched = asyncio.create_task(ops.serve(_ops(hall, coordinator, certificate, ops.token)))
+            print(f"  dashboard    {ops.address}", flush=True)
         log.info("listening", port=port, hosts=config.hosts, folder=str(folder.path))
         status = await stopped
         print("stopping; runs go on when the coordinator is started again", flush=True)
         for bells in (hall.bells, hall.watchers):
             bells.close()  # nobody waits for what will not come
+        if ops is not None:
+            ops.close()
         await server.stop(config.shutdown_seconds)
         await coordinator.close()
         return status
     finally:
+        await _closed(ops, watched)
         hall.workers.close()
         hall.store.close()
+
+
+def _ops(hall: Hall, coordinator: Coordinator, certificate: ServerCertificate, token: bytes) -> Ops:
+    return Ops(hall, Operators(hall, coordinator, Acceptance(hall)), certificate, token)
+
+
+async def _closed(ops: OpsPort | None, watched: "asyncio.Task[None] | None") -> None:
+    """End the ops port; what it still answers has a second."""
+    if ops is not None:
+        ops.close()
+    if watched is not None:
+        await watched

@@ -66,6 +66,7 @@ from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
 from .link import Link, Outcome
+from .receipts import Receipts
 from .renewal import due, renew
 from .reporting import Reporter, Show
 from .secure import Objected, Protection
@@ -95,6 +96,7 @@ class Parts:
     knowledge: Knowledge
     protection: Protection
     approvals: Approvals
+    receipts: Receipts
     workbench: Workbench
     allowance: Allowance
     clock: Clock
@@ -164,8 +166,6 @@ class Driver:
                 return Lost(roll, at_least=FAULT_SECONDS)
         return Busy(error.retry_after, roll)
 
-    def _no_room(self, state: Active | BackingOff) -> Event:
-        """Wait for room on this site's disk: what was done is asked for again, from what is written."""
     def _at_home(self, state: Active | BackingOff, error: TaskFailure | OSError | sqlite3.Error) -> Event:
         """Return what trouble of this site's own means.  Raises what means that this process is broken."""
         if room.is_full(error, self._p.folder):
@@ -174,6 +174,8 @@ class Driver:
             return self._failed(state, error)
         raise error
 
+    def _no_room(self, state: Active | BackingOff) -> Event:
+        """Wait for room on this site's disk: what was done is asked for again, from what is written."""
         self._trouble = f"the disk of {self._p.folder} is full; free some of it"
         match state:
             case BackingOff():
@@ -259,6 +261,7 @@ class Driver:
         link, wall = self._p.link, self._p.clock.wall()
         found = link.hello()
         self._recipient = link.sealing_public(found, wall)
+        self._p.receipts.certified(found.receipts_certificate)
         self._poll_seconds = min(POLL_SECONDS, found.long_poll_seconds or POLL_SECONDS)
         self._show(notices.Connected(found.federation, found.name, found.online, found.enrolled))
         if abs(found.wall - wall) > CLOCK_TOLERANCE:
@@ -266,7 +269,8 @@ class Driver:
 
     def _poll(self, cursor: int) -> Event:
         wait = min(LOOK_SECONDS, self._poll_seconds) if self._undecided else self._poll_seconds
-        told = self._p.link.poll(cursor, wait)
+        told = self._p.link.poll(cursor, wait, self._p.receipts.due())
+        self._p.receipts.take(told.receipts, told.instruction, told.outcome)
         if told.outcome is not None and told.outcome != self._outcome:
             self._over(told.outcome)
             self._outcome = told.outcome

@@ -4,11 +4,12 @@ A `Link` may be opened again at any time (after a lost connection, with a renewe
 says hello first on each connection.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
+from unisono.audit import START, Counted, Published, Receipt
 from unisono.base.clock import Clock
 from unisono.base.errors import BadMessage, Fault, Refused
 from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_run
@@ -41,6 +42,7 @@ from unisono.wire.v1 import (
 
 from .channel import Channel, Credentials, blocking, call, open_channel, translated
 from .halt import Halt, stall_guard
+from .receipts import Answer, Nothing
 from .status import printable
 from .uploads import Parcel, Place
 
@@ -89,6 +91,7 @@ class Federation:
     online: int
     enrolled: int
     long_poll_seconds: float
+    receipts_certificate: bytes = b""  # of an earlier version: it signs none
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class Told:
     instruction: Instruction
     outcome: Outcome | None
     renew: bool
+    receipts: tuple[Answer, ...] = ()
 
 
 class Link:
@@ -158,16 +162,17 @@ class Link:
             )
         return Federation(
             reply.federation, ClientName(reply.name), reply.number, reply.sealing_certificate, reply.wall,
-            reply.clients_online, reply.clients_enrolled, reply.long_poll_seconds,
+            reply.clients_online, reply.clients_enrolled, reply.long_poll_seconds, reply.receipts_certificate,
         )  # fmt: skip
 
     def sealing_public(self, found: Federation, wall: float) -> bytes:
         """Return the key that updates are sealed to, its certificate checked.  Raises BadCredentials."""
         return sealing_public(found.sealing_certificate, self._credentials().ca, wall)
 
-    def poll(self, cursor: int, wait: float) -> Told:
-        """Ask what to do; the answer may take `wait` seconds."""
+    def poll(self, cursor: int, wait: float, due: Sequence[tuple[RunId, int]] = ()) -> Told:
+        """Ask what to do, and for receipts of rounds that are `due`; the answer may take `wait` seconds."""
         request = round_pb2.NextInstructionRequest(cursor=cursor, wait_seconds=wait)
+        request.receipts_due.extend(round_pb2.Sent(run=run, round=round_) for run, round_ in due)
         reply = self._call(self._rounds.NextInstruction, request, wait + TIMEOUT)
         outcome = None
         if reply.HasField("last"):
@@ -175,7 +180,8 @@ class Link:
             outcome = Outcome(
                 _run(last.run), last.round, last.state, printable(last.reason), last.counted, last.survivors
             )
-        return Told(reply.cursor, _instruction(reply), outcome, reply.renew)
+        receipts = tuple(_receipt(told) for told in reply.receipts[: len(due)])
+        return Told(reply.cursor, _instruction(reply), outcome, reply.renew, receipts)
 
     def joined(self, run: RunId, manifest: bytes, model: Digest | None) -> None:
         raw = bytes.fromhex(model) if model else b""
@@ -271,6 +277,24 @@ class Link:
         if self._channel is None:
             raise Fault("a call before there is a connection")
         return blocking(method, request, timeout, self.address, self._halt, self._channel.close)
+
+
+def _receipt(told: round_pb2.Receipt) -> Answer:
+    """Read a receipt; federation and name, which do not travel, are filled in by whoever checks it."""
+    run = _run(told.run)
+    if not told.signature:
+        return Nothing(run, told.round, printable(told.reason)[:200] or "no reason given")
+    try:
+        published = Published(
+            ca=START, run=run, round=told.round, attempt=told.attempt, what=_what(told.kind),
+            count=told.count, root=Digest(told.root.hex()), model=Digest(told.model_sha256.hex()),
+            audit=Digest(told.audit_sha256.hex()), wall=told.wall,
+        )  # fmt: skip
+        path = tuple(Digest(step.hex()) for step in told.path)
+        counted = Counted(ClientName(""), Digest(told.update_sha256.hex()), told.index, path)
+        return Receipt(published, counted, told.signature.hex())
+    except BadMessage as wrong:
+        return Nothing(run, told.round, str(wrong), readable=False)
 
 
 def _attempt(attempt: Attempt) -> types_pb2.Attempt:

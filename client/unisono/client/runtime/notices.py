@@ -158,6 +158,15 @@ class SatOut:
     plan: str  # what somebody approves again, once they have looked
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptRefused:
+    """The coordinator's word for what this site sent does not hold.  Run "": that of its key."""
+
+    run: str
+    round: int
+    reason: str
+
+
 Notice = (
     Connected
     | CannotReach
@@ -175,4 +184,5 @@ Notice = (
     | Refusal
     | RosterPinned
     | SatOut
+    | ReceiptRefused
 )

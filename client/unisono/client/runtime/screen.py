@@ -17,6 +17,7 @@ from .notices import (
     PlanAccepted,
     PlanDeclined,
     PlanWaits,
+    ReceiptRefused,
     Refusal,
     Renewed,
     Resting,
@@ -166,6 +167,10 @@ def _trouble(name: str, notice: Notice) -> str:
             return f"{name:<12} certificate renewed, valid until {when}"
         case Resting(round=number, hours=hours, until=until):
             return f"  round {number:<4} rests       until {until}: [network] hours are {hours}"
+        case ReceiptRefused(run=run, round=number, reason=reason):
+            which = f"receipt for round {number} of {run}" if run else "key for receipts"
+            advice = "unisono client receipts shows what it is about; ask the coordinator's operator"
+            return f"{name:<12} the coordinator's {which} does not hold: {reason}\n  {advice}"
         case Refusal(reason=reason):
             return f"{name:<12} the coordinator says: {reason}"
     return f"{name:<12} {type(notice).__name__}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from unisono.base.errors import Corrupt, Error, Fault, PeerFault, Refused, WrongPhase
-from unisono.base.ids import RunId
+from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.session import Attempt, Known, Masked, Objection, Secure, Update, UpdateKey
 from unisono.client.trainer.at_rest import SealedFile
 from unisono.crypto import AtRest, encode, sha256_hex, system_entropy
@@ -34,7 +34,7 @@ from unisono.secagg.shared.messages import Closing, Deal, Quorum, Survivors
 from unisono.secagg.shared.roster import Entry, Roster, manifest_digest
 from unisono.secagg.shared.statements import advertise, upload
 
-from . import notices
+from . import notices, receipts
 from .agreements import Agreement, agreement, spec_of
 from .approvals import Approvals, Pinned
 from .attempts import Attempts
@@ -46,7 +46,7 @@ from .inviting import Invitation, Member, pins_of
 from .masking import Progress, Shelf, Stored, mask
 from .notices import Notice
 from .training import Vector
-from .vault import Vault
+from .vault import NO_EPSILON, Vault
 
 NOT_JOINED = "not_joined"
 
@@ -311,7 +311,7 @@ class Protection:
         at = order.attempt
         self._vault.note(
             "released", run=at.run, round=at.round, attempt=at.attempt, model=order.model,
-            vector=vector.sha256, bytes=vector.bytes, protection="secagg",
+            vector=vector.sha256, bytes=vector.bytes, protection="secagg", epsilon=NO_EPSILON,
         )  # fmt: skip
 
     def _make(
@@ -337,8 +337,11 @@ class Protection:
 
         def note(db: sqlite3.Connection) -> None:
             self._vault.note(
-                "upload_signed", run=at.run, round=at.round, attempt=at.attempt, sha256=masked.sha256
-            )
+                "upload_signed", run=at.run, round=at.round, attempt=at.attempt, sha256=masked.sha256,
+                bytes=masked.bytes, protection="secagg", epsilon=NO_EPSILON,
+            )  # fmt: skip
+            sent = (masked.sha256, masked.bytes)
+            receipts.expect(db, (at.run, at.round), sent, "secagg", self._vault.wall())
 
         move = state.uploaded(bytes.fromhex(masked.sha256), self._member.key)
         _, message = self._store.apply(at, move, note)
@@ -350,7 +353,13 @@ class Protection:
         state = self._state(order)
         if isinstance(state, Ready | Committed):
             self._check_upload(state, survivors)
-        _, message = self._store.apply(order.attempt, state.receive_survivors(survivors, self._member.key))
+
+        def note(db: sqlite3.Connection) -> None:
+            receipts.agree(db, (order.attempt.run, order.attempt.round), _updates_of(state, survivors))
+
+        _, message = self._store.apply(
+            order.attempt, state.receive_survivors(survivors, self._member.key), note
+        )
         self._clear(order.attempt)  # the set is frozen, with this upload in it
         return message
 
@@ -452,6 +461,14 @@ def _key(order: Secure, codec: bytes) -> UpdateKey:
 def own_entry(member: Member, roster: Roster) -> Entry:
     """Return this site's line of a roster that it accepted."""
     return roster.entry(roster.numbers[member.name])
+
+
+def _updates_of(state: State, survivors: Survivors) -> list[tuple[ClientName, Digest]]:
+    """Return whose updates, by which digests, are in a set of survivors."""
+    if not isinstance(state, Framed):
+        return []
+    name = state.frame.roster.name
+    return [(name(member.number), Digest(member.digest.hex())) for member in survivors.members]
 
 
 def _unwritten(data: bytes) -> None:

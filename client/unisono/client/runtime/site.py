@@ -29,6 +29,7 @@ from .inviting import Member
 from .knowledge import Judgement, Knowledge
 from .link import Capabilities, Link
 from .place import place_of
+from .receipts import Receipts
 from .reporting import Show
 from .secure import Disk, Protection
 from .trainer_process import TrainerProcess
@@ -87,6 +88,7 @@ def opened(
                 knowledge=Knowledge(judgement, vault, cache, protection.known),
                 protection=protection,
                 approvals=approvals,
+                receipts=Receipts(vault, identity.name, (folder / "ca.pem").read_bytes(), world.show),
                 workbench=Workbench(config, vault, cache, trainer, key, config.number or identity.number),
                 allowance=Allowance(config.network, clock, halt),
                 clock=clock,

@@ -21,10 +21,10 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.session import Objection, Update, UpdateKey
 from unisono.crypto import HEADER, sealed_length
 
-from . import ledger
+from . import ledger, receipts
 from .files import digest_of, private_folder
 
-VERSION = 2  # 2: secure aggregation
+VERSION = 3  # 2: secure aggregation; 3: receipts
 _SCHEMA = (
     """CREATE TABLE identity (
         one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, name TEXT NOT NULL,
@@ -61,7 +61,8 @@ _SECURE = (
         PRIMARY KEY (run, round, attempt)
     ) STRICT""",
 )
-_ADDED = {1: _SCHEMA, 2: _SECURE}  # by version
+_ADDED = {1: _SCHEMA, 2: _SECURE, 3: receipts.SCHEMA}  # by version
+NO_EPSILON = "unbounded"  # no differential privacy: no finite epsilon holds
 _KEY = "run = ? AND round = ? AND model = ? AND spec = ?"
 
 
@@ -246,8 +247,10 @@ class Vault:
             if changed:
                 self.note(
                     "released", run=key.run, round=key.round, model=key.model, sha256=update.sha256,
-                    bytes=update.bytes, protection=protection,
+                    bytes=update.bytes, protection=protection, epsilon=NO_EPSILON,
                 )  # fmt: skip
+                sent = (update.sha256, update.bytes)
+                receipts.expect(db, (key.run, key.round), sent, protection, self._clock.wall())
 
     def model_leaves(self, run: RunId, model: Digest, size: int) -> None:
         """Write down that the initial model, made from the plan's seed alone, leaves the site."""

@@ -1,11 +1,15 @@
 """What a client may say, and what it is told."""
 
+import asyncio
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
-from unisono.base.errors import BadMessage, BadUpdate, Error, Refused, WrongPhase
+from unisono.base.errors import BadMessage, BadUpdate, Error, Refused, Unavailable, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.identity import signer_of
 from unisono.secagg.server.faults import Blamed
@@ -16,6 +20,7 @@ from unisono.server.rounds import (
     Collecting,
     Declined,
     Deferred,
+    Ended,
     Faulted,
     InRound,
     Joined,
@@ -33,8 +38,10 @@ from unisono.tensors import MAX_HEADER, Manifest, check_header
 from .hall import Hall
 from .instructions import Duty, Instruction
 from .lineage import Lineage
-from .presence import Greeting, Session
+from .presence import RESTING, Greeting, Session
+from .receipts import MOST, Round, Told
 
+POLL_LATER = 5.0  # seconds until a client asks again for which no question could be kept open
 MOST_MODELS = 4  # that one client may announce for a run, one after another: each is kept
 
 log = structlog.get_logger("unisono.clients")
@@ -45,6 +52,7 @@ class Clients:
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
+        self._polls, self._most_polls = 0, hall.config.max_concurrent_rpcs * 3 // 4
 
     async def hello(self, client: ClientName, greeting: Greeting) -> None:
         """Begin a session, and let the runs know."""
@@ -56,9 +64,12 @@ class Clients:
         await self._arrived(client, self._hall.presence.seen(client))
 
     async def next_instruction(
-        self, client: ClientName, cursor: int, wait: float, renew: bool
+        self, client: ClientName, cursor: int, wait: float, renew: bool, due: Collection[Round] = ()
     ) -> Instruction:
-        """Answer when there is something that the client has not seen, at the latest after `wait` seconds."""
+        """Answer when there is something that the client has not seen, at the latest after `wait` seconds.
+
+        `due`: rounds that it has no receipt of; receipts make an answer, but no cursor of their own.
+        """
         session = self._hall.presence.seen(client)
         await self._arrived(client, session)
         longest = self._hall.config.long_poll_seconds
@@ -66,11 +77,27 @@ class Clients:
         while True:
             ticket = self._hall.bells.ticket(client)
             instruction = self._instruct(client, session, renew)
+            receipts = await self._receipts(client, due)
             left = end - self._hall.clock.ticks()
-            if instruction.cursor != cursor or left <= 0:
-                return instruction
-            await self._hall.bells.wait(ticket, left)
+            if instruction.cursor != cursor or receipts or left <= 0:
+                return replace(instruction, receipts=receipts)
+            await self._wait(ticket, left)
             session = self._hall.presence.seen(client)
+
+    async def _receipts(self, client: ClientName, due: Collection[Round]) -> tuple[Told, ...]:
+        """Return what there is for rounds that are over; the disk is not asked about one that goes on."""
+        over = [at for at in islice(due, MOST) if not _goes_on(self._hall.runs.get(at[0]), at[1])]
+        return await self._hall.receipts.answer(client, over, self._hall.workers) if over else ()
+
+    async def _wait(self, ticket: asyncio.Event, seconds: float) -> None:
+        """Keep a question open, unless so many are that none would be left for what is to be said."""
+        if self._polls >= self._most_polls:
+            raise Unavailable(f"{self._polls} clients wait for something to do already", POLL_LATER)
+        self._polls += 1
+        try:
+            await self._hall.bells.wait(ticket, seconds)
+        finally:
+            self._polls -= 1
 
     async def joined(self, client: ClientName, run: RunId, manifest: bytes, model: Digest | None) -> None:
         """Take a client in, unless its model is another than the others'."""
@@ -140,8 +167,11 @@ class Clients:
 
         Raises WrongPhase when the attempt is over, so that the client stops it.
         """
-        self._hall.presence.moved(client, *moved)
         run, round_, attempt = at
+        if moved[0] == RESTING:
+            self._hall.presence.rests(client, run)
+        else:
+            self._hall.presence.moved(client, *moved)
         lineage = self._hall.runs.get(run)
         if lineage is None or (round_ and not _works(lineage.run, client, round_, attempt)):
             raise _over(run, round_, attempt)
@@ -206,12 +236,15 @@ class Clients:
                 await lineage.driver.handle(Offered(client))
 
     def _instruct(self, client: ClientName, session: Session, renew: bool) -> Instruction:
-        """Return the first duty that waits for this client; what waits for others stops no other run."""
+        """Return the first duty that waits for this client; what waits for others stops no other run.
+
+        Nor does what waits for the client's own hours.
+        """
         last, done = None, None
         for lineage in self._hall.runs.values():
             last = lineage.outcome(client) or last
             what = self._duty(lineage, client, session)
-            if what is not None and _pressing(lineage.run, client):
+            if what is not None and _pressing(lineage.run, client) and session.rests != lineage.id:
                 return Instruction(what, last, renew)
             done = done or what
         return Instruction(done, last or self._hall.ended.get(client), renew)
@@ -272,6 +305,11 @@ def _works(run: Run, client: ClientName, round_: int, attempt: int) -> bool:
             return client in cohort and client not in dict(dropped)
         case _:
             return False
+
+
+def _goes_on(lineage: Lineage | None, round_: int) -> bool:
+    """Tell whether a round may still be published."""
+    return lineage is not None and not isinstance(lineage.run.stage, Ended) and lineage.run.round < round_
 
 
 def _over(run: RunId, round_: int, attempt: int) -> WrongPhase:

@@ -22,6 +22,7 @@ from .bell import Bells
 from .instructions import Outcome
 from .lineage import Lineage
 from .presence import Presence
+from .receipts import Receipts
 from .sums import Sums
 from .workers import Workers
 
@@ -43,6 +44,7 @@ class Hall:
     presence: Presence
     workers: Workers
     sums: Sums
+    receipts: Receipts
     bells: Bells = field(default_factory=Bells)
     runs: dict[RunId, Lineage] = field(default_factory=dict)  # active ones, the oldest first
     ended: dict[ClientName, Outcome] = field(
@@ -51,10 +53,10 @@ class Hall:
     watchers: Bells = field(default_factory=Bells)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     filing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever deletes files, or finds one to keep
-    held: Counter[Digest] = field(default_factory=Counter)  # files that a row is about to name
-
     meters: Meters = field(default_factory=Meters)
     phases: dict[RunId, tuple[str, float]] = field(default_factory=dict)  # of active runs, since which tick
+    held: Counter[Digest] = field(default_factory=Counter)  # files that a row is about to name
+
     @asynccontextmanager
     async def hold(self, *files: Digest) -> AsyncIterator[None]:
         """Keep files from being deleted, as no run's, before the row is written that names them."""

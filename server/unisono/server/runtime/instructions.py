@@ -1,9 +1,11 @@
 """What a client is told: a value, the same after a restart, so that telling it twice does no harm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from unisono.base.ids import Digest, RunId
+
+from .receipts import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Instruction:
     what: Duty
     last: Outcome | None
     renew: bool
+    receipts: tuple[Told, ...] = field(default=(), compare=False)  # given once, not repeated by the cursor
 
     @property
     def cursor(self) -> int:

@@ -2,13 +2,15 @@
 
 from importlib.metadata import version
 
-from unisono.base.errors import BadMessage, Refused
+from unisono.base.errors import BadConfiguration, BadMessage, Refused
+from unisono.base.hours import Hours
 from unisono.base.ids import ClientName, Digest
 from unisono.server.rounds import TaskFailed
 from unisono.server.runtime.clients import Clients
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.instructions import Consider, Instruction, Outcome, Secure, SendModel, Work
 from unisono.server.runtime.presence import Greeting
+from unisono.server.runtime.receipts import MOST, Nothing, Told
 from unisono.wire.v1 import round_pb2 as pb
 from unisono.wire.v1 import round_pb2_grpc
 from unisono.wire.v1 import types_pb2 as types
@@ -44,6 +46,8 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                     tasks=frozenset(request.tasks),
                     protections=frozenset(request.protections),
                     strategies=frozenset(request.strategies),
+                    upload_limit=float(request.network.upload_limit),
+                    hours=_hours(request.network.hours),
                 ),
             )
             return self._welcome(caller.name, protocol)
@@ -55,8 +59,9 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
     ) -> pb.Instruction:
         async def handle(caller: Caller) -> pb.Instruction:
             renew = self._hall.ledger.renewal_due(caller.peer, self._hall.clock.wall())
+            due = [(run_of(sent.run), sent.round) for sent in request.receipts_due[:MOST]]
             found = await self._clients.next_instruction(
-                ClientName(caller.name), request.cursor, request.wait_seconds, renew
+                ClientName(caller.name), request.cursor, request.wait_seconds, renew, due
             )
             caller.recheck()
             return instruction(found)
@@ -116,6 +121,7 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
             clients_online=online,
             clients_enrolled=enrolled,
             long_poll_seconds=self._hall.config.long_poll_seconds,
+            receipts_certificate=self._hall.receipts.certificate,
         )
 
 
@@ -130,9 +136,17 @@ def common_protocol(ours: tuple[int, int], theirs: tuple[int, int]) -> int:
     return best
 
 
+def _hours(text: str) -> Hours | None:
+    try:
+        return Hours.parse(text) if text else None
+    except BadConfiguration as error:
+        raise BadMessage(f"the hours of a site's network: {error}") from None
+
+
 def instruction(found: Instruction) -> pb.Instruction:
     """Write an instruction as its message."""
     message = pb.Instruction(cursor=found.cursor, renew=found.renew, last=_outcome(found.last))
+    message.receipts.extend(_receipt(told) for told in found.receipts)
     match found.what:
         case Consider(run, plan, cohort):
             message.consider.CopyFrom(pb.Consider(run=run, plan=plan, cohort=cohort))
@@ -170,6 +184,27 @@ def _secure(secure: Secure) -> pb.Secure:
         manifest=[pb.Pin(name=name, key_sha256=bytes.fromhex(key)) for name, key in secure.manifest],
         certificates=secure.certificates,
         message=secure.message,
+    )
+
+
+def _receipt(told: Told) -> pb.Receipt:
+    if isinstance(told, Nothing):
+        return pb.Receipt(run=told.run, round=told.round, reason=told.reason)
+    published, counted = told.published, told.counted
+    return pb.Receipt(
+        run=published.run,
+        round=published.round,
+        attempt=published.attempt,
+        kind=pb.Work.TRAIN if published.what == "train" else pb.Work.EVALUATE,
+        count=published.count,
+        root=bytes.fromhex(published.root),
+        model_sha256=bytes.fromhex(published.model),
+        audit_sha256=bytes.fromhex(published.audit),
+        wall=published.wall,
+        signature=bytes.fromhex(told.signature),
+        update_sha256=bytes.fromhex(counted.sha256),
+        index=counted.index,
+        path=[bytes.fromhex(step) for step in counted.path],
     )
 
 

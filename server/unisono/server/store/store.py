@@ -8,13 +8,15 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import AtRest
 from unisono.server.rounds import Effect, Step
 
-from . import audit, enrolling, saving, schema, views
+from . import audit, enrolling, published, saving, schema, views
+from .canonical import canonical
 from .changes import Change, Stored
 from .database import Database
 from .enrolling import Certificate, Client, Enrolling, Token
 from .ledger import Ledger
 from .lock import FolderLock
 from .migrating import migrate
+from .published import Sheet
 from .views import LATEST, Document, Window
 
 
@@ -123,6 +125,16 @@ class Store:
         with self._database.read() as connection:
             return saving.manifest(connection, sha256)
 
+    def published(self, run: RunId, round_: int) -> Sheet | None:
+        """Return what was signed of a round; None if it is not published, or was by an earlier version."""
+        with self._database.read() as connection:
+            return published.find(connection, run, round_)
+
+    def is_over(self, run: RunId, round_: int) -> bool:
+        """Tell whether a round of a run can no longer be published: it was, or the run has ended."""
+        with self._database.read() as connection:
+            return views.is_over(connection, run, round_)
+
     # Documents for people and scripts
 
     def show(self, run: RunId, window: Window = LATEST) -> Document:
@@ -150,6 +162,11 @@ class Store:
         with self._database.read() as connection:
             return views.events(connection, run, since, limit)
 
+    def participation(self) -> Document:
+        """Return what each client did so far, by its name under "clients"."""
+        with self._database.read() as connection:
+            return views.participation(connection)
+
     def sizes_of_task(self, task: str) -> Document:
         """Return "model_bytes" and "coordinates" of the latest run of a task that has a model; else nulls."""
         with self._database.read() as connection:
@@ -162,11 +179,6 @@ class Store:
 
     def audit(self, limit: int = 100, *, run: str = "", after: int = 0) -> tuple[audit.Line, ...]:
         """Return the last audit lines in their order: of one run if named, numbered above `after`."""
-    def participation(self) -> Document:
-        """Return what each client did so far, by its name under "clients"."""
-        with self._database.read() as connection:
-            return views.participation(connection)
-
         with self._database.read() as connection:
             return audit.latest(connection, limit, run, after)
 
@@ -230,6 +242,11 @@ class Store:
             return enrolling.certificates(connection, name)
 
     # Facts about the federation itself
+
+    def note(self, kind: str, about: Document, wall: float) -> None:
+        """Add a line to the audit log that belongs to no run and no member."""
+        with self._database.write() as connection:
+            audit.append(connection, wall, audit.Entry(kind, body=canonical(about)))
 
     def put_meta(self, key: str, value: str) -> None:
         """Keep a short text, for example under "federation"."""

@@ -176,6 +176,12 @@ def sizes_of_task(connection: sa.Connection, task: str) -> Document:
     return {"model_bytes": manifest.file_bytes, "coordinates": manifest.length}
 
 
+def is_over(connection: sa.Connection, run: RunId, round_: int) -> bool:
+    """Tell whether a round can no longer be published; of a run that is not known, yes."""
+    row = connection.execute(sa.select(_RUNS.c.round, _RUNS.c.ended_wall).where(_RUNS.c.id == run)).first()
+    return row is None or row.ended_wall is not None or row.round >= round_
+
+
 def owners(connection: sa.Connection, digest: Digest) -> tuple[RunId, ...]:
     """Return the runs that have a model with this digest."""
     query = sa.select(_MODELS.c.run).distinct().where(*_holds(digest)).order_by(_MODELS.c.run)
@@ -235,6 +241,6 @@ def _round(row: sa.Row[Any]) -> Document:
         "bytes_in": row.bytes_in,
         "bytes_out": row.bytes_out,
         "model_sha256": row.model_sha256,
-    }
         "reasons": json.loads(row.reasons),
         "failures": json.loads(row.failures),
+    }
