@@ -69,6 +69,7 @@ class Stage:
         self._folder, self._children, self._screen = folder, children, screen
         self._names = [ClientName(f"hospital-{number}") for number in range(1, clients + 1)]
         self._living: list[Child] = []
+        self._ops_port = free_port()
 
     def play(self, plan: Plan) -> Ended:
         """Run it all.  Raises Fault for whatever fails; the caller ends the children."""
@@ -80,6 +81,8 @@ class Stage:
         self._clients(port, plan.protection.mode)
         joined = f"{len(self._names)} client{'s' * (len(self._names) > 1)} joined with one-time tokens"
         self._screen.say(labelled("federation", f"coordinator on {HOST}:{port}, {joined}, mutual TLS"))
+        look = f"open http://{HOST}:{self._ops_port} to look at the run while it goes on"
+        self._screen.say(labelled("dashboard", look))
         self._screen.say(protection_line(plan, len(self._names)))
         self._screen.doing("reading the data")
         self._screen.say(data_line(Rows.model_validate_json(lines.next()).rows) + "\n")
@@ -95,7 +98,9 @@ class Stage:
         self._screen.doing("founding the federation")
         self._command("init", "init", federation, "--host", HOST, "--port", str(port))
         self._screen.doing("starting the coordinator")
-        child = self._children.command("coordinator", "serve", "--dir", federation, "--host", "127.0.0.1")
+        child = self._children.command(
+            "coordinator", "serve", "--dir", federation, "--host", "127.0.0.1", "--ops-port", str(self._ops_port)
+        )
         self._living.append(child)
         until = time.monotonic() + _START_SECONDS
         while not answers(port):
@@ -212,6 +217,7 @@ def summary(ended: Ended, model: Path) -> list[str]:
         "",
         labelled("model", f"{spelled}   {what}"),
         labelled("next", f"unisono predict --model {spelled} --task {TASK} -o predictions.csv"),
+        labelled("", f"unisono serve --dir {shlex.quote(str(model.parent / 'federation'))}   and look at the run"),
     ]
 
 
