@@ -39,6 +39,7 @@ class Documents:
             "/api/v1/runs": lambda request: self._operators.runs(),
             "/api/v1/runs/{run}": self._run,
             "/api/v1/runs/{run}/events": self._events,
+            "/api/v1/runs/{run}/rounds": self._rounds,
             "/api/v1/runs/{run}/models": lambda request: self._operators.models(_run_of(request)),
             "/api/v1/runs/{run}/roster": self._roster,
             "/api/v1/clients": lambda request: self._operators.clients(),
@@ -71,6 +72,11 @@ class Documents:
         limit = min(_number(request, "limit", 200), MAX_LIMIT)
         arguments = (_run_of(request), _number(request, "after"), max(1, limit))
         return {"events": await self._hall.workers.file(self._hall.store.events, *arguments)}
+
+    async def _rounds(self, request: Request) -> Document:
+        """All rounds, however many, without the names of who took part.  Not in the database's thread."""
+        run = _run_of(request) or await self._hall.workers.database(self._hall.store.latest)
+        return await self._hall.workers.file(self._hall.store.brief_rounds, run)
 
     async def _audit(self, request: Request) -> Document:
         limit = min(_number(request, "limit", 100), MAX_LIMIT)

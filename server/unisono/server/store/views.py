@@ -24,6 +24,7 @@ Document = dict[str, JsonValue]
 _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
 SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
 _ROUND = 300  # bytes of a round beside its lists
+_FEW = 5  # reasons in a brief round
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,35 @@ def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> lis
         about = {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
         found.append(json.loads(line.entry.body) | about)
     return found[::-1]
+
+
+def brief_rounds(connection: sa.Connection, run: RunId) -> Document:
+    """Return all published rounds of a run, short: how many took part, not who, and the first few reasons."""
+    found = _run(connection, run)
+    c = _ROUNDS.c
+    counts = (sa.func.json_array_length(each).label(f"{each.name}_count") for each in (c.cohort, c.survivors))
+    query = sa.select(*(column for column in c if column.name not in {"cohort", "survivors"}), *counts)
+    rows = connection.execute(query.where(c.run == run, c.published_wall.is_not(None)).order_by(c.round))
+    return {"id": found.id, "rounds": [_brief(row) for row in rows]}
+
+
+def _brief(row: sa.Row[Any]) -> JsonValue:
+    reasons, failures = json.loads(row.reasons), json.loads(row.failures)
+    return {
+        "round": row.round,
+        "attempts": row.attempts,
+        "cohort": row.cohort_count,
+        "survivors": row.survivors_count,
+        "seconds": row.seconds,
+        "metrics": json.loads(row.metrics),
+        "bytes_in": row.bytes_in,
+        "bytes_out": row.bytes_out,
+        "model_sha256": row.model_sha256,
+        "published": row.published_wall,
+        "reasons": reasons[:_FEW],
+        "reasons_count": len(reasons),
+        "failures": failures[-_FEW:],
+    }
 
 
 def participation(connection: sa.Connection) -> Document:

@@ -1,0 +1,126 @@
+// What left the sites, and how much privacy is spent.
+import { bytes, command, day, empty, h, many, protection, say, short, spell, time } from "./dom.js";
+import { Table } from "./table.js";
+
+const SAYS = {
+  secagg: "Masked updates left the sites. The coordinator could open only the sum of those who counted, never one of them.",
+  sealed: "Updates left the sites encrypted to the coordinator, whose process could read each of them.",
+  he: "Ciphertexts left the sites that the coordinator cannot open.",
+};
+
+export async function open(main, get) {
+  const page = new Left(get);
+  main.append(page.element);
+  return page;
+}
+
+class Left {
+  constructor(get) {
+    this.get = get;
+    this.run = new URLSearchParams(location.search).get("run") || "";
+    this.select = h("select", { id: "run", onchange: () => { this.run = this.select.value; history.replaceState(null, "", `?run=${this.run}`); this.seen = ""; this.show(this.picture); } });
+    this.controls = h("div", { class: "controls" }, h("label", { for: "run" }, "Run"), this.select);
+    this.about = h("section", { class: "card" });
+    this.releases = new Table("Releases: a sum that was opened, a model that came of it", [
+      { title: "Round", number: true, key: (r) => r.round, cell: (r) => r.round },
+      { title: "When", key: (r) => r.published, cell: (r) => time(r.published, day(r.published)) },
+      { title: "Sites in the sum", number: true, key: (r) => r.survivors, cell: (r) => `${r.survivors} of ${r.cohort}` },
+      { title: "Bytes from the sites", number: true, key: (r) => r.bytes_in, cell: (r) => bytes(r.bytes_in) },
+      { title: "Attempts", number: true, key: (r) => r.attempts, cell: (r) => r.attempts },
+      { title: "Model", cell: (r) => short(r.model_sha256) },
+    ], { size: 20, none: "nothing was released yet" });
+    this.released = h("section", { class: "card" }, this.releases.element);
+    this.head = h("p", { class: "digest" });
+    this.count = h("p", { class: "quiet" });
+    this.older = h("button", { type: "button", onclick: () => this.more() }, "Older lines");
+    this.audit = audit();
+    this.log = h("section", { class: "card" }, h("h2", null, "Audit log"),
+      h("p", null, "Each line holds the hash of the line before. Who has written down the head can tell later whether anything was changed or taken out: ", h("code", null, "unisono audit verify"), "."),
+      this.head, this.count, this.audit.element, h("p", null, this.older));
+    this.none = h("div");
+    this.element = h("div", { class: "stack" }, this.none, this.controls, this.about, this.released, this.log);
+    this.lines = [];
+    this.seen = "";
+  }
+
+  async show(picture) {
+    this.picture = picture;
+    const sign = `${picture.clients_enrolled} ${picture.runs.map((run) => `${run.id} ${run.published} ${run.phase} ${JSON.stringify(run.counts)}`)}`;
+    if (sign === this.seen) return;
+    this.seen = sign;
+    const [{ runs }, page] = await Promise.all([this.get("/api/v1/runs"), this.get("/api/v1/audit?limit=100")]);
+    for (const part of [this.controls, this.about, this.released]) part.hidden = !runs.length;
+    this.none.replaceChildren(...(runs.length ? [] : [empty("Nothing left any site", "What leaves is listed here, round by round, once a run goes on:", command("unisono run start plan.toml --watch --dir DIR"))]));
+    this.tell(page);
+    if (!runs.length) return;
+    if (!runs.some((run) => run.id === this.run)) this.run = runs[0].id;
+    this.offer(runs);
+    const [document, brief] = await Promise.all([this.get(`/api/v1/runs/${this.run}?last=1`), this.get(`/api/v1/runs/${this.run}/rounds`)]);
+    this.draw(document, brief.rounds);
+  }
+
+  offer(runs) {
+    const sign = runs.map((run) => run.id + run.state).join();
+    if (this.offered === sign) return;
+    this.offered = sign;
+    this.select.replaceChildren(...runs.map((run) => h("option", { value: run.id }, `${run.id} · ${run.task} · ${run.state}`)));
+    this.select.value = this.run;
+  }
+
+  draw(run, rounds) {
+    const total = rounds.reduce((sum, round) => sum + round.bytes_in, 0);
+    const fact = (name, words) => h("div", null, h("dt", null, name), h("dd", null, words));
+    this.about.replaceChildren(h("div", { class: "title" }, h("h2", null, `${run.id} `, h("span", { class: "task" }, run.task)), protection(run.protection)),
+      h("p", null, SAYS[run.protection] || "", " No training example, no code and no statistic of one site travels in any protection."),
+      h("dl", { class: "facts" }, fact("releases", many(rounds.length, "sum")), fact("bytes from the sites", bytes(total)), ...privacy(run.privacy, fact)),
+      ...(Object.keys(run.privacy || {}).length ? [] : [h("p", { class: "note" }, "This run has no differential privacy: what its sums and models tell about single examples is not bounded by any epsilon.")]));
+    this.releases.set([...rounds].reverse());
+  }
+
+  tell(page) {
+    const known = this.lines.length ? this.lines[0].seq : 0;
+    const fresh = page.lines.filter((line) => line.seq > known);
+    const gap = fresh.length === page.lines.length && known > 0;
+    this.lines = gap ? page.lines : [...fresh, ...this.lines];
+    say(this.count, `${many(page.count ?? this.lines[0]?.seq ?? 0, "line")}; head:`);
+    this.head.replaceChildren(...(page.head.match(/.{1,4}/g) || []).map((group) => h("span", null, group)));
+    this.head.setAttribute("aria-label", `head of the audit log ${page.head}`);
+    this.audit.set(this.lines);
+    this.older.hidden = !this.lines.length || this.lines[this.lines.length - 1].seq <= 1;
+  }
+
+  async more() {
+    const last = this.lines[this.lines.length - 1].seq;
+    const page = await this.get(`/api/v1/audit?limit=100&before=${last}`);
+    this.lines = [...this.lines, ...page.lines];
+    this.audit.set(this.lines);
+    this.audit.page = Number.MAX_SAFE_INTEGER;
+    this.audit.draw();
+    this.older.hidden = page.lines.length === 0 || page.lines[page.lines.length - 1].seq <= 1;
+  }
+}
+
+function privacy(spent, fact) {
+  return Object.entries(spent || {}).map(([name, value]) => fact(spell(name), typeof value === "object" ? JSON.stringify(value) : value));
+}
+
+function audit() {
+  return new Table("Lines, the newest first", [
+    { title: "Line", number: true, cell: (r) => r.seq },
+    { title: "When", cell: (r) => time(r.wall, day(r.wall)) },
+    { title: "What", cell: (r) => spell(r.what) },
+    { title: "Run", cell: (r) => r.run },
+    { title: "Who", cell: (r) => r.client },
+    { title: "Detail", cell: detail },
+  ], { size: 25, none: "the log is empty" });
+}
+
+function detail(line) {
+  const parts = Object.entries(line.detail || {}).filter(([, value]) => value !== null && value !== "");
+  const words = parts.map(([name, value]) => {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    const brief = /^[0-9a-f]{64}$/.test(text) ? text.slice(0, 12) : text.length > 90 ? `${text.slice(0, 90)}…` : text;
+    return `${spell(name)} ${brief}`;
+  });
+  return h("span", { class: "detail", title: JSON.stringify(line.detail) }, words.join(" · "));
+}
