@@ -162,6 +162,11 @@ class Store:
         with self._database.read() as connection:
             return views.events(connection, run, since, limit)
 
+    def brief_rounds(self, run: RunId) -> Document:
+        """Return all published rounds of a run, short.  Raises NotFound."""
+        with self._database.read() as connection:
+            return views.brief_rounds(connection, run)
+
     def participation(self) -> Document:
         """Return what each client did so far, by its name under "clients"."""
         with self._database.read() as connection:
