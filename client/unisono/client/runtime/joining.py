@@ -40,7 +40,7 @@ def join_once(
         line, pause = token(), _PAUSE
         while True:
             try:
-                return enrol(folder, address, line, clock)
+                return enrol(folder, address, line, clock, halt.wait)
             except Unavailable as error:
                 wait = max(pause, error.retry_after)
                 trouble(str(error), wait)

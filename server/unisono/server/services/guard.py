@@ -63,8 +63,8 @@ class Crowd:
     Also of who shows a join token, which may have many uses; not of operators.
     """
 
-    def __init__(self, most: int = MOST_CALLS) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST_CALLS, what: str = "calls") -> None:
+        self._most, self._what = most, what
         self._open: Counter[str] = Counter()
 
     @contextmanager
@@ -72,7 +72,7 @@ class Crowd:
         """Hold a place.  Raises Unavailable to a client that has its share."""
         key = f"{peer.kind}/{peer.name}"
         if peer.kind != "admin" and self._open[key] >= self._most:
-            raise Unavailable(f"{peer.name} has {self._most} calls open already", 1.0)
+            raise Unavailable(f"{peer.name} has {self._most} {self._what} open already", 1.0)
         self._open[key] += 1
         try:
             yield

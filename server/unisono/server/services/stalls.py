@@ -1,11 +1,11 @@
-"""Ends what stands still: a stream that opens and sends nothing, and one whose reader does not read.
+"""Ends a stream that opens and sends nothing.  Only the peer's time counts, never its time in our line.
 
-Only the peer's time counts, never ours: who waits for its turn has nothing to fear.
+One whose reader does not read cannot be ended from here: gRPC sends no status before the message that waits
+for room.  Such streams are counted instead (`max_downloads_per_client`): each holds some 3 MB, and no turn.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 from unisono.base.errors import Unavailable
@@ -24,19 +24,3 @@ async def timely(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T, 
         except TimeoutError:
             raise Unavailable(f"nothing came for {seconds:g} s: the stream is ended", 1.0) from None
         yield item
-
-
-class Still:
-    """Cancels the task of a stream whose peer takes nothing for so long."""
-
-    def __init__(self, seconds: float, task: "asyncio.Task[object]") -> None:
-        self._seconds, self._task = seconds, task
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Give the peer its time to take one piece."""
-        timer = asyncio.get_running_loop().call_later(self._seconds, self._task.cancel)
-        try:
-            yield
-        finally:
-            timer.cancel()

@@ -1,14 +1,14 @@
 """Bytes in and out, on the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from unisono.base.errors import BadMessage, Fault
+from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.base.pacing import Pieces
 from unisono.server.runtime.downloads import Downloads
@@ -19,8 +19,8 @@ from unisono.wire.chunks import SERVICE, Piece, decode, encode
 from unisono.wire.v1 import transfer_pb2 as pb
 from unisono.wire.v1 import types_pb2 as types
 
-from .guard import Caller, Context, Guard
-from .stalls import Still, timely
+from .guard import Caller, Context, Crowd, Guard
+from .stalls import timely
 from .words import run_of
 
 BEGIN_SECONDS = 10.0  # in line before the answer to Begin
@@ -29,10 +29,11 @@ PURPOSES = {types.UploadKey.UPDATE: "update", types.UploadKey.MODEL: "model"}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a peer may take for a piece, and how many transfers move at a time."""
+    """How long a peer may take for a piece, how much it may fetch, and how many transfers move at a time."""
 
     idle_seconds: float
     turns: Turns
+    downloads: Crowd
 
 
 class TransferService:
@@ -42,7 +43,7 @@ class TransferService:
         self, uploads: Uploads, downloads: Downloads, library: Library, guard: Guard, limits: Limits
     ) -> None:
         self._uploads, self._downloads, self._library, self._guard = uploads, downloads, library, guard
-        self._turns, self._idle = limits.turns, limits.idle_seconds
+        self._turns, self._idle, self._open = limits.turns, limits.idle_seconds, limits.downloads
 
     async def Begin(self, request: pb.BeginRequest, context: Context) -> pb.BeginReply:  # noqa: N802
         async def handle(caller: Caller) -> pb.BeginReply:
@@ -78,21 +79,20 @@ class TransferService:
             if request.offset:
                 self._downloads.resumed()
             sent = await self._library.lend(caller.peer, digest)
-            async with (
-                self._turn(caller) as turn,
-                aclosing(self._downloads.read(digest, request.offset)) as chunks,
-            ):
-                still, sizes, clock = Still(self._idle, _task()), Pieces(), asyncio.get_running_loop().time
-                async for start, data in chunks:
-                    offset = start
-                    for piece in sizes.cut(data):
+            chunks, sizes = self._downloads.read(digest, request.offset), Pieces()
+            clock = asyncio.get_running_loop().time
+            with self._open.entered(caller.peer):
+                async with (
+                    self._turn(caller) as turn,
+                    aclosing(chunks),
+                    aclosing(_cut(chunks, sizes)) as pieces,
+                ):
+                    async for piece in pieces:
                         await turn.take()
-                        sent(len(piece))
+                        sent(len(piece.data))
                         began = clock()
-                        with still.sending():
-                            yield Piece(offset, piece)
-                        sizes.took(clock() - began, len(piece))
-                        offset += len(piece)
+                        yield piece
+                        sizes.took(clock() - began, len(piece.data))
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
@@ -112,13 +112,6 @@ class TransferService:
                 self._uploads.waits(ClientName(caller.name))
 
         return self._turns.turn(f"{caller.peer.kind}/{caller.name}", waits)
-
-
-def _task() -> "asyncio.Task[object]":
-    task = asyncio.current_task()
-    if task is None:
-        raise Fault("a call outside of the event loop")
-    return task
 
 
 def add_to_server(service: TransferService, server: grpc.aio.Server) -> None:
@@ -160,6 +153,14 @@ def digest_of(sha256: bytes) -> Digest:
     if len(sha256) != 32:
         raise BadMessage(f"a SHA-256 of {len(sha256)} bytes")
     return Digest(sha256.hex())
+
+
+async def _cut(chunks: AsyncIterator[tuple[int, bytes]], sizes: Pieces) -> AsyncGenerator[Piece, None]:
+    async for start, data in chunks:
+        offset = start
+        for part in sizes.cut(data):
+            yield Piece(offset, part)
+            offset += len(part)
 
 
 async def _chunks(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[tuple[int, bytes | memoryview]]:
