@@ -1,0 +1,195 @@
+"""A coordinator that gives wrong receipts, over gRPC: the real client names and audits them, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hostile_scheme import ALL
+from hostile_world import Hostile, tell, template
+
+from unisono.audit import tree_of
+from unisono.base.errors import BadMessage
+from unisono.base.ids import Digest
+from unisono.client.runtime.notices import ReceiptRefused
+from unisono.client.runtime.receipts import sent_by
+from unisono.client.runtime.verifying import Verifier
+from unisono.wire.v1 import round_pb2 as pb
+
+if TYPE_CHECKING:
+    from unisono.client.runtime.ledger import Line
+    from unisono.server.runtime.receipts import Signed
+    from unisono.server.store import Sheet
+
+__all__ = ["tell", "template"]
+Forge = Callable[[pb.Receipt], None]
+
+
+def set_model(receipt: pb.Receipt) -> None:
+    receipt.model_sha256 = bytes(32)
+
+
+def set_count(receipt: pb.Receipt) -> None:
+    receipt.count -= 1
+
+
+def set_update(receipt: pb.Receipt) -> None:
+    receipt.update_sha256 = bytes(32)
+
+
+def set_path(receipt: pb.Receipt) -> None:
+    receipt.path[0] = bytes(32)
+
+
+def set_audit(receipt: pb.Receipt) -> None:
+    receipt.audit_sha256 = bytes(32)
+
+
+def cut(receipt: pb.Receipt) -> None:
+    receipt.root = receipt.root[:31]
+
+
+def deny(receipt: pb.Receipt) -> None:
+    run, round_ = receipt.run, receipt.round
+    receipt.Clear()
+    receipt.run, receipt.round, receipt.reason = run, round_, "it came too late"
+
+
+SIGNATURE = 'the signature under the statement "receipt" does not match'
+FORGERIES = [
+    (set_model, SIGNATURE),
+    (set_count, SIGNATURE),
+    (set_audit, SIGNATURE),
+    (set_update, "is not among the 5 that were signed for"),
+    (set_path, "is not among the 5 that were signed for"),
+    (cut, "where a SHA-256 must be"),
+    (deny, "it says that the update counts, and: it came too late"),
+]
+
+
+def lines(world: Hostile, kind: str) -> list[Line]:
+    return [line for line in world.victim.audit() if line.kind == kind]
+
+
+async def one_forged(world: Hostile, forge: Forge) -> None:
+    """Forge the receipt for round 1; go on until round 2 has its own."""
+
+    def hook(found: pb.Instruction) -> None:
+        for receipt in found.receipts:
+            if receipt.round == 1:
+                forge(receipt)
+
+    world.scheme.hook = hook
+    await world.begin()
+    world.live()
+    await world.published(1)
+    await world.published(2)
+    await world.until(lambda: any(line.detail["round"] == 2 for line in lines(world, "receipt")))
+
+
+@pytest.mark.parametrize(("forge", "words"), FORGERIES, ids=lambda v: getattr(v, "__name__", ""))
+def test_a_forged_receipt_is_named_and_audited(tell: Callable[..., None], forge: Forge, words: str) -> None:
+    async def story(world: Hostile) -> None:
+        await one_forged(world, forge)
+        (refused,) = lines(world, "receipt_refused")
+        assert refused.detail["round"] == 1
+        assert words in str(refused.detail["reason"])
+        told = [notice for notice in world.victim.seen if isinstance(notice, ReceiptRefused)]
+        assert [(n.run, n.round) for n in told] == [("r-0001", 1)]
+        assert words in told[0].reason
+        assert world.last[1] == ALL, "it is told, and work goes on"
+        assert not world.scheme.codes()
+        states = {sent.round: sent.state for sent in sent_by(world.victim.folder)}
+        assert (states[1], states[2]) == ("refused", "held")
+        checks(world)
+
+    tell(story)
+
+
+def checks(world: Hostile) -> None:
+    """See that the offline check says the same."""
+    verifier = Verifier.of(world.victim.folder)
+    first, second = (next(s for s in sent_by(world.victim.folder) if s.round == n) for n in (1, 2))
+    verifier.check(second)
+    with pytest.raises(BadMessage, match="refused when it came"):
+        verifier.check(first)
+
+
+def test_a_receipt_that_is_lost_comes_again(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        lost: list[int] = []
+
+        def hook(found: pb.Instruction) -> None:
+            """Lose the first two answers that bring one."""
+            if found.receipts and len(lost) < 2:
+                lost.append(found.receipts[0].round)
+                del found.receipts[:]
+
+        world.scheme.hook = hook
+        await world.begin()
+        world.live()
+        await world.until(lambda: len(lines(world, "receipt")) >= 2)
+        assert lost[0] == 1
+        assert 1 in [line.detail["round"] for line in lines(world, "receipt")]
+        assert not lines(world, "receipt_refused")
+
+    tell(story)
+
+
+def test_other_survivors_than_those_signed_for_are_not_taken(tell: Callable[..., None]) -> None:
+    """The coordinator signs, with its own key, a statement about a set that nobody agreed to."""
+
+    async def story(world: Hostile) -> None:
+        receipts = world.federation.hall.receipts
+        true = receipts._sign
+
+        def lies(sheet: Sheet) -> Signed:
+            if sheet.round != 1:
+                return true(sheet)
+            fewer = tuple(pair for pair in sheet.updates if pair[0] != "a")
+            return true(replace(sheet, updates=fewer, root=Digest(tree_of(fewer).root.hex())))
+
+        receipts._sign = lies  # type: ignore[method-assign]
+        await world.begin()
+        world.live()
+        await world.until(lambda: lines(world, "receipt_refused"))
+        (refused,) = lines(world, "receipt_refused")
+        assert "other survivors than those that this site signed for" in str(refused.detail["reason"])
+
+    tell(story)
+
+
+def test_a_receipt_for_another_model_than_the_next_round_starts_from(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        receipts = world.federation.hall.receipts
+        true = receipts._sign
+
+        def lies(sheet: Sheet) -> Signed:
+            return true(replace(sheet, model=Digest("ab" * 32)) if sheet.round == 1 else sheet)
+
+        receipts._sign = lies  # type: ignore[method-assign]
+        await world.begin()
+        world.live()
+        await world.until(lambda: lines(world, "receipt_refused"))
+        (refused,) = lines(world, "receipt_refused")
+        assert "the next round starts from" in str(refused.detail["reason"])
+
+    tell(story)
+
+
+def test_what_was_not_asked_for_changes_nothing(tell: Callable[..., None]) -> None:
+    async def story(world: Hostile) -> None:
+        def hook(found: pb.Instruction) -> None:
+            found.receipts.extend(
+                pb.Receipt(run="r-0099", round=n, reason="a line for your log") for n in range(500)
+            )
+
+        world.scheme.hook = hook
+        await world.begin()
+        world.live()
+        await world.published(1)
+        assert not lines(world, "not_counted")
+
+    tell(story)
