@@ -202,3 +202,19 @@ def test_a_swap_of_key_and_certificate_is_whole_whenever_it_is_cut(tmp_path: Pat
     assert pair == (
         (b"old key", b"old certificate") if crash_after == "key" else (b"new key", b"new certificate")
     )
+
+
+def test_files_that_a_crash_left_behind_go_at_the_next_start(tmp_path: Path) -> None:
+    """Found by crash points: killed between the end of a row and the end of its file."""
+    first = written(vault(tmp_path))
+    attempt = "INSERT INTO attempts VALUES ('r-0001', 3, ?, ?, NULL, '')"
+    with first.transaction() as db:
+        db.executemany(attempt, [(1, None), (2, b"open")])
+    digest = "d" * 64
+    kept = {UPDATE.file, f"r-0001-3-2-{digest}.masked", "r-0001-3-2.masking"}
+    for name in (*kept, f"r-0001-3-1-{digest}.masked", "r-0001-3-1.masking", "r-0001-2-aa.update", "x.part"):
+        (first.updates / name).write_bytes(b"12345")
+    first.close()
+    again = vault(tmp_path)
+    assert {path.name for path in again.updates.iterdir()} == kept
+    again.close()

@@ -63,6 +63,7 @@ _SECURE = (
 )
 _ADDED = {1: _SCHEMA, 2: _SECURE, 3: receipts.SCHEMA}  # by version
 NO_EPSILON = "unbounded"  # no differential privacy: no finite epsilon holds
+MASKED = (".masked", ".masking")  # files of attempts; see `masking`
 _KEY = "run = ? AND round = ? AND model = ? AND spec = ?"
 
 
@@ -102,6 +103,7 @@ class Vault:
         self._durable = True
         self._migrate()
         self._forget_torn()
+        self._sweep()
 
     def close(self) -> None:
         self._db.close()
@@ -131,6 +133,16 @@ class Vault:
         for file, sha256 in kept:
             if digest_of(self.updates / file) != sha256:
                 self._drop("file = ?", (file,))
+
+    def _sweep(self) -> None:
+        """Remove files that a crash left when their row was over, or before it was written."""
+        rows = self.rows("SELECT file FROM updates WHERE state != 'over'", ())
+        known = {file for (file,) in rows}
+        query = "SELECT run, round, attempt FROM attempts WHERE state IS NOT NULL"
+        masked = tuple(f"{run}-{round_}-{attempt}" for run, round_, attempt in self.rows(query, ()))
+        for path in self.updates.iterdir():
+            if path.name not in known and not (path.suffix in MASKED and _attempt_of(path) in masked):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -309,6 +321,11 @@ class Vault:
         with self.transaction(durable=False) as db:
             db.executemany("DELETE FROM models WHERE sha256 = ?", [(digest,) for digest in gone])
         return tuple(stay)
+
+
+def _attempt_of(masked: Path) -> str:
+    """Return r-NUMBER-ROUND-ATTEMPT, which the name of a masked file begins with."""
+    return "-".join(masked.stem.split("-")[:4])
 
 
 def _columns(key: UpdateKey) -> tuple[str, int, str, str]:

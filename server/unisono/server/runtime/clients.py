@@ -245,7 +245,7 @@ class Clients:
             last = lineage.outcome(client) or last
             what = self._duty(lineage, client, session)
             if what is not None and _pressing(lineage.run, client) and session.rests != lineage.id:
-                return Instruction(what, last, renew)
+                return Instruction(what, last or self._hall.ended.get(client), renew)
             done = done or what
         return Instruction(done, last or self._hall.ended.get(client), renew)
 

@@ -27,12 +27,13 @@ from unisono.tensors import Manifest
 
 from .driver import Driver
 from .hall import Hall
-from .lineage import Lineage
+from .lineage import Lineage, outcome_of
 from .publishing import Publisher
 from .tally import Metered, began, tally
 
 log = structlog.get_logger("unisono.coordinator")
 BEAT = 0.25  # seconds between two looks at who is silent
+REMEMBERED = 100  # runs that ended last, whose members are told so after a restart
 AGAIN = 1.0  # seconds until a driver that died is started again
 
 
@@ -53,7 +54,16 @@ class Coordinator:
                 await self.start(run)
             except Error as error:  # a damaged row stops its own run, not the others
                 log.error("run_not_loaded", run=run, code=error.code, error=str(error))
+        await self._remember()
         self._heart = asyncio.create_task(self._beat())
+
+    async def _remember(self) -> None:
+        """Know again how each client's last run ended: who has not heard keeps its files and secrets."""
+        for run, ended in await self._hall.workers.database(self._hall.store.ended, REMEMBERED):
+            for client in ended.roster:
+                outcome = outcome_of(run, ended, client)
+                if outcome is not None:
+                    self._hall.ended.setdefault(client, outcome)
 
     async def close(self) -> None:
         """Stop driving; what is saved goes on at the next start."""

@@ -143,12 +143,17 @@ class Lineage:
 
     def outcome(self, client: ClientName) -> Outcome | None:
         """Return how the last round, or the run, ended for `client`."""
-        if client not in self.run.roster:
-            return None
-        round_, survivors = self.run.last
-        state, reason = "published", ""
-        if isinstance(self.run.stage, Ended):
-            state, reason = self.run.stage.state, self.run.stage.reason
-        elif not round_:
-            return None
-        return Outcome(self.id, round_, state, reason, client in survivors, len(survivors), self.run.model)
+        return outcome_of(self.id, self.run, client)
+
+
+def outcome_of(id_: RunId, run: Run, client: ClientName) -> Outcome | None:
+    """Return how the last round, or the run, ended for `client`."""
+    if client not in run.roster:
+        return None
+    round_, survivors = run.last
+    state, reason = "published", ""
+    if isinstance(run.stage, Ended):
+        state, reason = run.stage.state, run.stage.reason
+    elif not round_:
+        return None
+    return Outcome(id_, round_, state, reason, client in survivors, len(survivors), run.model)

@@ -6,7 +6,7 @@ from pathlib import Path
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import AtRest
-from unisono.server.rounds import Effect, Step
+from unisono.server.rounds import Effect, Run, Step
 
 from . import audit, enrolling, published, saving, schema, views
 from .canonical import canonical
@@ -87,6 +87,11 @@ class Store:
         """Return the effects not known to be done, by their numbers."""
         with self._database.read() as connection:
             return saving.todo(connection, run)
+
+    def ended(self, limit: int) -> tuple[tuple[RunId, Run], ...]:
+        """Return the runs that ended last, the newest first."""
+        with self._database.read() as connection:
+            return views.ended(connection, limit)
 
     # Files: which of them somebody needs
 

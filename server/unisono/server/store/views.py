@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from unisono.base.errors import NotFound
 from unisono.base.ids import ClientName, Digest, RunId
-from unisono.server.rounds import decode
+from unisono.server.rounds import Run, decode
 from unisono.tensors import Manifest
 
 from . import audit, schema
@@ -222,6 +222,13 @@ def rosters(connection: sa.Connection, digest: Digest) -> tuple[frozenset[Client
     """Return who took part in the runs that have a model with this digest."""
     query = sa.select(_RUNS.c.machine).where(sa.exists().where(_MODELS.c.run == _RUNS.c.id, *_holds(digest)))
     return tuple(frozenset(decode(machine).roster) for machine in connection.scalars(query))
+
+
+def ended(connection: sa.Connection, limit: int) -> tuple[tuple[RunId, Run], ...]:
+    """Return the runs that ended last, the newest first."""
+    query = sa.select(_RUNS.c.id, _RUNS.c.machine).where(_RUNS.c.ended_wall.is_not(None))
+    rows = connection.execute(query.order_by(_RUNS.c.ended_wall.desc(), _RUNS.c.number.desc()).limit(limit))
+    return tuple((RunId(row.id), decode(row.machine)) for row in rows)
 
 
 def _holds(digest: Digest) -> tuple[sa.ColumnElement[bool], ...]:
