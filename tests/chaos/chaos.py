@@ -37,6 +37,7 @@ CLIENTS = tuple(f"site-{number}" for number in range(1, 6))
 DISK_BYTES = 48_000_000
 LATENCY, RATE = 0.2, 2_000_000.0  # of a slow link: seconds each way, bytes a second
 STUCK = 240.0  # seconds without a new round: far more than any fault lasts
+MOST_ENDS = 10  # of processes by themselves: then it is not chaos that ends them
 LOOK = 0.05
 
 
@@ -98,7 +99,9 @@ class Play:
         for who in {COORDINATOR, *CLIENTS} - self.stage.alive() - self._down:
             code = self.stage.processes[who].returncode
             self.counts["ended_by_themselves"] += 1
-            self.log("ended_by_itself", who=who, code=code, last=self.stage.log(who).read_text()[-600:])
+            self.log("ended_by_itself", who=who, code=code, last=self.stage.log(who).read_text()[-300:])
+            if self.counts["ended_by_themselves"] > MOST_ENDS:
+                raise Trouble(f"{who} ends again and again:\n{self.stage.log(who).read_text()[-600:]}")
             self._restart(who, 1.0)
 
     def _at(self, when: float, what: Callable[[], None]) -> None:

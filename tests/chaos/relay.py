@@ -153,8 +153,9 @@ class Relay:
                 if up:
                     self._count(len(data))
                 now = self._loop.time()
-                if self._rate:
+                if self._rate:  # read no faster than it leaves: what waits here would be lost by a cut
                     free = max(free, now) + len(data) / self._rate
+                    await asyncio.sleep(free - now)
                 await queue.put((max(free, now) + self._delay, data))
             await queue.put((self._loop.time() + self._delay, b""))
             await sending

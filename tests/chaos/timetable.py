@@ -52,15 +52,26 @@ def timetable(seed: int, seconds: float, clients: tuple[str, ...], *, disks: boo
     first minute; the coordinator is met about every third time.
     """
     random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    deck, busy, now, found = _deck(random, disks=disks), dict[str, float](), 1.0, list[Fault]()
+    deck, held = _deck(random, disks=disks), list[Kind]()
+    busy, now, found = dict[str, float](), 1.0, list[Fault]()
+
+    def free(kind: Kind) -> list[str]:
+        return [target for target in _targets(kind, clients) if busy.get(target, 0.0) <= now]
+
     while now < seconds:
-        kind = next(deck)
-        free = [t for t in _targets(kind, clients) if busy.get(t, 0.0) <= now]
-        if free:
-            target = free[0] if free[0] == COORDINATOR and random.random() < 0.3 else random.choice(free)
+        kind = next((kind for kind in held if free(kind)), None)
+        if kind is not None:
+            held.remove(kind)
+        else:
+            kind = next(deck)
+        if targets := free(kind):
+            first = targets[0] == COORDINATOR and random.random() < 0.3
+            target = COORDINATOR if first else random.choice(targets)
             fault = Fault(round(now, 3), kind, target, round(_length(kind, random, seconds), 3))
             busy[target] = fault.end + 1.0
             found.append(fault)
+        else:
+            held.append(kind)  # its turn comes when its target is well again
         now += random.uniform(*_GAPS)
     return tuple(found)
 
