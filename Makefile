@@ -1,6 +1,7 @@
 # Everything a person or CI runs.  `make help` lists it.
 PYTHON ?= python3
 VENV := .venv
+TOOLS := .venv-tools
 BIN := $(VENV)/bin
 # On Linux a bare `torch` is several GB of CUDA; TORCH_INDEX=URL takes the CPU build from there.
 TORCH ?= torch==2.13.0
@@ -8,7 +9,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check slow chaos bench protos clean
+.PHONY: help install demo test check slow chaos containers locks sbom bench protos clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,13 +32,15 @@ demo: $(VENV)/.user ## A whole federation on this machine, with real data, in un
 	@$(BIN)/unisono demo
 
 test: $(VENV)/.dev ## All tests but the long ones
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -m 'not slow and not containers and not browser and not monitoring'
 
-check: $(VENV)/.dev ## Lint, types, import rules, generated code
+check: $(VENV)/.dev $(TOOLS)/.ready ## Lint, types, import rules, images and compose file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(TOOLS)/bin/hadolint deploy/images/*.Dockerfile
+	$(TOOLS)/compose --profile '*' config --quiet
 
 slow: $(VENV)/.dev ## The long suites
 	$(BIN)/python -m pytest -q -m slow
@@ -49,6 +52,22 @@ bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
 	$(BIN)/python benchmarks/rounds.py --table
 	$(BIN)/python benchmarks/secagg.py
 
+containers: $(VENV)/.dev $(TOOLS)/.ready ## Images and docker-compose.yml on a real engine, started here if there is none
+	$(BIN)/python -m pytest -v -m containers tests/containers
+
+# Programs of their own, so an environment of their own.  Compose's wrapper in its wheel hides the exit code.
+$(TOOLS)/.ready: deploy/tools.txt
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r $< 2>&1 | grep -v '^WARNING' || true
+	@ln -sf lib/$$(ls $(TOOLS)/lib)/site-packages/compose/docker-compose $(TOOLS)/compose
+	@touch $@
+
+locks: $(TOOLS)/.ready ## Write deploy/images/requirements*.lock anew (TORCH_INDEX=URL or WHEELS=DIR for PyTorch's CPU build)
+	UV=$(TOOLS)/bin/uv deploy/images/lock.sh
+
+sbom: $(VENV)/.dev $(TOOLS)/.ready ## dist/: the wheel, and for it and each image what is inside (CycloneDX) and under which licence
+	$(BIN)/python deploy/sbom.py --tools $(TOOLS)
+
 # The generator's packages hold protobuf below 7, so they get an environment of their own.
 .venv-protos/.ready: pyproject.toml
 	@test -x .venv-protos/bin/python || $(PYTHON) -m venv .venv-protos
@@ -59,4 +78,4 @@ protos: .venv-protos/.ready ## Generate unisono.wire from protos/ (CHECK=1 only 
 	.venv-protos/bin/python protos/generate.py $(if $(CHECK),--check)
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .venv-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) .venv-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
