@@ -78,6 +78,8 @@ def test_documents_are_those_of_the_commands(path: Path, play: Play) -> None:
 def test_documents_of_the_dashboard(path: Path, play: Play) -> None:
     async def story() -> None:
         async with watched(path) as seen:
+            roster = (await seen.browser.get("/api/v1/runs/latest/roster")).document
+            assert (roster["run"], roster["digest"], roster["clients"]) == (None, None, [])
             run, sites = await two_sites(seen)
             await to_the_end(sites)
             await until(lambda: not seen.federation.hall.runs)

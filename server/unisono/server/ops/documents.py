@@ -84,10 +84,15 @@ class Documents:
 
     async def _roster(self, request: Request) -> Document:
         """Say whom a run froze its roster to, and the digest that sites compare on the phone."""
-        run = _run_of(request) or await self._hall.workers.database(self._hall.store.latest)
+        nothing: Document = {"run": None, "digest": None, "spoken": None, "clients": []}
+        run = _run_of(request)
+        try:
+            run = run or await self._hall.workers.database(self._hall.store.latest)
+        except NotFound:
+            return nothing
         stored = await self._hall.workers.database(self._hall.store.load, run)
         if not stored.run.roster or not stored.run.identities:
-            return {"run": run, "digest": None, "spoken": None, "clients": []}
+            return {**nothing, "run": run}
         digest = manifest(stored.run)
         sites = [{"name": pin.name, "key_sha256": pin.key} for pin in pins(stored.run)]
         return {"run": run, "digest": digest, "spoken": spoken(digest), "clients": sites}

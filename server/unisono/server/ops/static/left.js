@@ -2,6 +2,7 @@
 import { bytes, command, day, empty, h, many, protection, say, short, spell, time } from "./dom.js";
 import { Table } from "./table.js";
 
+const EVERY = 4; // seconds between two looks while nothing happens
 const SAYS = {
   secagg: "Masked updates left the sites. The coordinator could open only the sum of those who counted, never one of them.",
   sealed: "Updates left the sites encrypted to the coordinator, whose process could read each of them.",
@@ -41,13 +42,16 @@ class Left {
     this.element = h("div", { class: "stack" }, this.none, this.controls, this.about, this.released, this.log);
     this.lines = [];
     this.seen = "";
+    this.looked = 0;
   }
 
   async show(picture) {
     this.picture = picture;
     const sign = `${picture.clients_enrolled} ${picture.runs.map((run) => `${run.id} ${run.published} ${run.phase} ${JSON.stringify(run.counts)}`)}`;
-    if (sign === this.seen) return;
+    const now = performance.now() / 1000;
+    if (sign === this.seen && now - this.looked < EVERY) return;
     this.seen = sign;
+    this.looked = now;
     const [{ runs }, page] = await Promise.all([this.get("/api/v1/runs"), this.get("/api/v1/audit?limit=100")]);
     for (const part of [this.controls, this.about, this.released]) part.hidden = !runs.length;
     this.none.replaceChildren(...(runs.length ? [] : [empty("Nothing left any site", "What leaves is listed here, round by round, once a run goes on:", command("unisono run start plan.toml --watch --dir DIR"))]));

@@ -39,7 +39,11 @@ async function start() {
     busy = false;
     if (waiting) { const next = waiting; waiting = null; show(next); }
   }
+  let last = null;
+  // Tokens, certificates and the audit log change without a run: pages look again now and then.
+  setInterval(() => { if (last && !document.hidden) show(last); }, 5000);
   follow((picture) => {
+    last = picture;
     say(document.getElementById("federation"), picture.federation);
     document.title = `${title} · ${picture.federation} · Unisono`;
     show(picture);

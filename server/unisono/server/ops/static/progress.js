@@ -24,14 +24,14 @@ class Progress {
       h("label", { for: "with" }, "compared with"), this.second);
     this.place = h("div", { class: "stack" });
     this.element = h("div", { class: "stack" }, this.controls, this.place);
-    this.seen = "";
+    this.seen = null;
   }
 
   choose(which, value) {
     this[which] = value;
     const query = new URLSearchParams({ run: this.run, ...(this.other ? { with: this.other } : {}) });
     history.replaceState(null, "", `?${query}`);
-    this.seen = "";
+    this.seen = null;
     this.show(this.picture);
   }
 
