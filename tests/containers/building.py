@@ -1,0 +1,70 @@
+"""The images under test; with an engine that reaches no registry, from Debian's python and a wheelhouse."""
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from engine import ROOT, Engine, must
+
+IMAGES = ROOT / "deploy" / "images"
+LOCKS = (
+    "requirements.lock",
+    "requirements-torch-cpu.lock",
+    "requirements-example.lock",
+    "requirements-build.lock",
+)
+BASE, WHEELS = "unisono-test-base:local", "unisono-test-wheels:local"
+OFFLINE = {
+    "BASE": BASE,
+    "WHEELS": WHEELS,
+    "PIP_OPTIONS": "--no-index --find-links=/wheels",
+    "TORCH_INDEX": "/wheels",
+}
+
+
+def override(engine: Engine) -> Path:
+    """Return a compose file that says, beside the shipped one, how images are built here."""
+    arguments = OFFLINE if engine.own else {}
+    build = {"build": {"args": arguments}} if arguments else {}
+    file = engine.folder / "override.json"
+    file.write_text(json.dumps({"services": {"coordinator": build, "client": build}}))
+    return file
+
+
+def options(engine: Engine) -> list[str]:
+    """Return the same for `docker build`."""
+    given = OFFLINE if engine.own else {key: os.environ[key] for key in ("TORCH_INDEX",) if key in os.environ}
+    return [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
+
+
+def prepare(engine: Engine) -> None:
+    """Make base and wheels, side by side, where they cannot be fetched from a build."""
+    if not engine.own:
+        return
+    with ThreadPoolExecutor(2) as pool:
+        for made in [pool.submit(_base, engine), pool.submit(_wheels, engine)]:
+            made.result()
+
+
+def _base(engine: Engine) -> None:
+    packages = "--include=python3,python3-venv,ca-certificates"
+    tar = engine.folder / "base.tar"
+    must("mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", tar, seconds=600)
+    engine.must("import", tar, BASE)
+    tar.unlink()
+
+
+def _wheels(engine: Engine) -> None:
+    wheels = engine.folder / "wheels"
+    wheels.mkdir()
+    locks = [word for lock in LOCKS for word in ("-r", str(IMAGES / lock))]
+    index = os.environ.get("TORCH_INDEX", "")
+    more = ["--extra-index-url", index] if index else []
+    must(
+        sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--python-version=3.11",
+        "--only-binary=:all:", f"--dest={wheels}", *more, *locks, seconds=900,
+    )  # fmt: skip
+    (engine.folder / "wheels.Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    engine.must("build", "-q", "-f", engine.folder / "wheels.Dockerfile", "-t", WHEELS, wheels)

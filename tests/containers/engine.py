@@ -1,0 +1,161 @@
+"""A Docker engine for the tests: the one that this machine has, or one started here for them alone.
+
+One that is started here lives in a network namespace of its own, so that its bridges, ports and packet filter
+are gone with it and meet nobody else's; its folder is temporary, and it is ended by its own process id.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCKER = "/usr/bin/docker"  # Debian's own: another one earlier on the path may lack what `build` needs
+PACKAGES = ("docker.io", "mmdebstrap", "iptables", "iproute2", "libfaketime")
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+ROOT = Path(__file__).parents[2]
+
+
+class NoEngine(Exception):
+    """There is none and none can be had; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str  # both streams, as they came
+
+    @property
+    def last(self) -> str:
+        return self.out.strip().splitlines()[-1] if self.out.strip() else ""
+
+
+def command(
+    *words: str | Path, seconds: float = 300.0, environment: Mapping[str, str] | None = None, feed: str = ""
+) -> Said:
+    """Run one command to its end."""
+    done = subprocess.run(  # noqa: S603
+        [str(word) for word in words],
+        input=feed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        env=environment,
+        cwd=ROOT,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout)
+
+
+def must(*words: str | Path, seconds: float = 300.0, environment: Mapping[str, str] | None = None) -> str:
+    """Run one command that must succeed; return what it said."""
+    said = command(*words, seconds=seconds, environment=environment)
+    assert said.code == 0, f"{' '.join(map(str, words))}: {said.code}\n{said.out[-4000:]}"
+    return said.out
+
+
+@dataclass(slots=True)
+class Engine:
+    """Where the engine is and how it is asked.  `own`: it was started here and reaches no registry."""
+
+    docker: str
+    compose: tuple[str, ...]
+    environment: dict[str, str]
+    folder: Path
+    own: bool
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def __call__(self, *words: str | Path, seconds: float = 300.0) -> Said:
+        return command(self.docker, *words, seconds=seconds, environment=self.environment)
+
+    def must(self, *words: str | Path, seconds: float = 300.0) -> str:
+        return must(self.docker, *words, seconds=seconds, environment=self.environment)
+
+    def close(self) -> None:
+        """End the engine that was started here, and only that one."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        _unmounted(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _unmounted(folder: Path) -> None:
+    """Let go of what an engine that was killed may have left mounted below its folder."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
+        command("umount", "--lazy", mount)
+
+
+def found() -> Engine:
+    """Return an engine.  Raises NoEngine."""
+    compose = _compose()
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1", "COMPOSE_PROJECT_NAME": "unisono-test"}
+    docker = shutil.which("docker") or DOCKER
+    folder = Path(tempfile.mkdtemp(prefix="unisono-engine-"))
+    if Path(docker).exists() and command(docker, "version", environment=environment).code == 0:
+        return Engine(docker, compose, environment, folder, own=False)
+    try:
+        _installed()
+        return _started(folder, compose, environment)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _compose() -> tuple[str, ...]:
+    """Return how compose is called: its binary out of the wheel, whose wrapper would hide the exit code."""
+    binary = ROOT / ".venv-tools" / "compose"
+    if binary.exists():
+        return (str(binary),)
+    if command("docker", "compose", "version").code == 0:
+        return ("docker", "compose")
+    raise NoEngine("there is no docker compose: `make containers` installs it")
+
+
+def _installed() -> None:
+    needed = ("dockerd", "mmdebstrap", "iptables", "ip", "unshare")
+    if os.geteuid() != 0:
+        raise NoEngine(
+            "no Docker engine answers, and only root can start one; start Docker, or set DOCKER_HOST"
+        )
+    if all(shutil.which(name) for name in needed) and FAKETIME.exists():
+        return
+    if shutil.which("apt-get") is None:
+        raise NoEngine("no Docker engine answers, and without apt-get none can be installed here")
+    must("apt-get", "update")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    must("apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES, environment=environment)
+
+
+def _started(folder: Path, compose: tuple[str, ...], environment: dict[str, str]) -> Engine:
+    socket = folder / "d.sock"
+    line = (
+        f"ip link set lo up; exec dockerd --data-root {folder}/data --exec-root {folder}/exec "
+        f"-H unix://{socket} -p {folder}/pid"
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603
+            ["/usr/bin/unshare", "--net", "sh", "-euc", line], stdout=log, stderr=log, start_new_session=True
+        )
+    engine = Engine(
+        DOCKER, compose, {**environment, "DOCKER_HOST": f"unix://{socket}"}, folder, own=True, process=process
+    )
+    until = time.monotonic() + 60
+    while engine("version").code != 0:
+        if process.poll() is not None or time.monotonic() > until:
+            tail = (folder / "log").read_text()[-1500:]
+            engine.close()
+            raise NoEngine(f"a Docker engine cannot run here:\n{tail}")
+        time.sleep(0.2)
+    return engine
