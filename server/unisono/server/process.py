@@ -31,6 +31,7 @@ from unisono.server.runtime.workers import Workers
 from unisono.server.services.server import bind, build
 from unisono.server.services.tls import ServerCertificate
 from unisono.server.store import open_store
+from unisono.server.tracking import open_recorder
 from unisono.telemetry.meters import Meters
 
 from .folder import Folder, read_private
@@ -64,6 +65,8 @@ def open_hall(folder: Folder, config: Config) -> Hall:
     key_file = Path(config.key_file) if config.key_file else folder.at_rest_key
     at_rest = AtRest(read_private(key_file, "the key for files at rest"))
     sealing = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
+    blobs = LocalDir(folder.blobs, at_rest, system_entropy)
+    tracking = open_recorder(config.tracking, folder.path, blobs, clock)
     store, meters = open_store(folder.path, at_rest), Meters()
     signing, certificate = receipts_key(folder, authority, clock.wall())
     audit_key(store, certificate, clock.wall())
@@ -76,12 +79,13 @@ def open_hall(folder: Folder, config: Config) -> Hall:
         sealing_certificate=folder.sealing.read_bytes(),
         store=store,
         ledger=Ledger(store),
-        blobs=LocalDir(folder.blobs, at_rest, system_entropy),
+        blobs=blobs,
         spool=Spool(folder.spool, config.max_update_bytes),
         presence=Presence(clock, 2 * config.long_poll_seconds + 5, config.max_says_per_second),
         workers=Workers(config.worker_threads),
         sums=Sums(sealing, meters),
         meters=meters,
+        tracking=tracking,
         receipts=Receipts(spki_sha256(authority.certificate_pem), signing, certificate, store),
     )
 
@@ -129,6 +133,8 @@ async def _serve(folder: Folder, config: Config) -> int:
         await _closed(ops, watched)
         hall.workers.close()
         hall.store.close()
+        if hall.tracking is not None:
+            hall.tracking.close()
 
 
 def _ops(hall: Hall, coordinator: Coordinator, certificate: ServerCertificate, token: bytes) -> Ops:

@@ -119,6 +119,8 @@ class Coordinator:
         lineage = self._hall.runs[run]
         after = lineage.run
         tally(self._hall, run, before, after, facts)
+        if self._hall.tracking is not None:
+            self._hall.tracking.take(run, lineage.plan, facts)
         concerned = set(lineage.members())
         told = any(isinstance(fact, RoundPublished | RunEnded) for fact in facts)
         if before.stage.kind == after.stage.kind == "in_round" and not told:

@@ -16,6 +16,7 @@ from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
 from unisono.server.rounds import Waiting
 from unisono.server.store import Store
+from unisono.server.tracking import Recorder
 from unisono.telemetry.meters import Meters
 
 from .bell import Bells
@@ -45,6 +46,7 @@ class Hall:
     workers: Workers
     sums: Sums
     receipts: Receipts
+    tracking: Recorder | None = None
     bells: Bells = field(default_factory=Bells)
     runs: dict[RunId, Lineage] = field(default_factory=dict)  # active ones, the oldest first
     ended: dict[ClientName, Outcome] = field(
