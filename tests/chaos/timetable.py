@@ -59,11 +59,10 @@ def timetable(seed: int, seconds: float, clients: tuple[str, ...], *, disks: boo
         return [target for target in _targets(kind, clients) if busy.get(target, 0.0) <= now]
 
     while now < seconds:
-        kind = next((kind for kind in held if free(kind)), None)
-        if kind is not None:
+        waiting = [kind for kind in held if free(kind)]
+        kind = waiting[0] if waiting else next(deck)
+        if waiting:
             held.remove(kind)
-        else:
-            kind = next(deck)
         if targets := free(kind):
             first = targets[0] == COORDINATOR and random.random() < 0.3
             target = COORDINATOR if first else random.choice(targets)
