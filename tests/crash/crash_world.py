@@ -137,6 +137,7 @@ class Nursery:
         ours = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         ours |= {
             "UNISONO_RECONNECT_SECONDS": "0.05",
+            "UNISONO_OPS_PORT": "-1",
             "no_grpc_proxy": "localhost",
             "UNISONO_LOG_FORMAT": "json",
         }
@@ -201,7 +202,7 @@ class World:
     def __init__(self, nursery: Nursery, federation: Federation) -> None:
         self.nursery, self.federation = nursery, federation
         self.root = federation.root
-        names = ("coordinator", *CLIENTS)
+        names = ("coordinator", *CLIENTS, "operator")
         self.controls = {name: Control(self.root / f"{name}.control") for name in names}
         self.lives: dict[str, Life] = {}
         self.marks = False
@@ -301,6 +302,21 @@ class World:
         self.lives.clear()
 
     # what an operator does
+
+    def command(self, *words: str) -> Document:
+        """Run a command that answers with JSON, at the operator's own time."""
+        log = self.root / "operator.log"
+        log.unlink(missing_ok=True)
+        life = self.nursery.start(
+            [*words, "--dir", str(self.federation.operator)],
+            log,
+            control=str(self.controls["operator"].path),
+            root=str(self.root / "operator"),
+        )
+        assert life.ended.wait(PATIENCE), life.text
+        assert life.status == 0, life.text
+        document: Document = json.loads(life.text)
+        return document
 
     def ask(self, method: str, request: object) -> Document:
         """Return a document.  Raises our errors; the next try gets a new connection."""
@@ -404,9 +420,9 @@ def known(run: str) -> Iterator[None]:
         raise AssertionError(f"{run} was acknowledged and is gone: {error}") from None
 
 
-def plan_bytes(protection: str, seed: int, rounds: int = 1) -> bytes:
+def plan_text(protection: str, seed: int, rounds: int = 1, seconds: float = 0.0) -> str:
     """Return a small plan for all three clients."""
-    text = f"""
+    return f"""
         task = "arrays"
         seed = {seed}
         [rounds]
@@ -419,8 +435,13 @@ def plan_bytes(protection: str, seed: int, rounds: int = 1) -> bytes:
         mode = "{protection}"
         [task_parameters]
         size = 50
+        seconds = {seconds}
     """
-    return plans.canonical(plans.parse(text.encode()))
+
+
+def plan_bytes(protection: str, seed: int, rounds: int = 1, seconds: float = 0.0) -> bytes:
+    """Return the same as it is sent."""
+    return plans.canonical(plans.parse(plan_text(protection, seed, rounds, seconds).encode()))
 
 
 @contextmanager

@@ -114,7 +114,9 @@ class Vault:
             return
         if found > VERSION:
             raise BadConfiguration(
-                f"{self.folder / 'state.db'} has schema {found}; this version of Unisono knows {VERSION}"
+                f"{self.folder / 'state.db'} has schema {found}, written by a later version of unisono; "
+                f"this version knows schemas up to {VERSION}\n"
+                "  install the later version; an older copy of this folder would not know what left it since"
             )
         with self.transaction() as db:
             for version in range(found + 1, VERSION + 1):
