@@ -1,85 +1,31 @@
-"""A hostile coordinator against a real client's runtime: refused by its code, audited, no secret sent."""
+"""A hostile coordinator against a real client's runtime: refused by its code, audited, no secret sent.
+
+Up to the roster; what comes after is in `test_client_secure_hostile_ends`.
+"""
 
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from client_secure_world import RUN, Change, Site, World, bound_of, changed, model_of
+from client_secure_world import RUN, Change, World, bound_of, changed, model_of
+from hostile_scene import VICTIM, Make, at, refusal, scenes, shared
 from secagg_world import identity, name_of
 
 from unisono.base.ids import ClientName, Digest
 from unisono.client.policy import Policy
-from unisono.client.runtime.approvals import Answer, Approvals, Question
-from unisono.client.runtime.notices import SatOut
-from unisono.client.session import Attempt as At
-from unisono.client.session import Polling, Secure, Work
+from unisono.client.session import Polling, Secure
 from unisono.codec import Spec as Layout
-from unisono.plan import canonical, digest
 from unisono.secagg import server as s
 from unisono.secagg.client.advertise import signed
 from unisono.secagg.shared.certificates import AbandonCertificate
-from unisono.secagg.shared.messages import Closing, Deal, Quorum, Survivor, Survivors, Upload
 from unisono.secagg.shared.roster import Pin, Roster, manifest_digest
 from unisono.secagg.shared.statements import abandon
 from unisono.tensors import write
 
-Make = Callable[..., World]
-VICTIM = name_of(1)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    worlds: list[World] = []
-
-    def made(change: Change | None = None, n: int = 3, **fields: object) -> World:
-        world = World(tmp_path / str(len(worlds)), n, **fields)  # type: ignore[arg-type]
-        if change is not None:
-            world.hub.change = lambda who, order: change(who, order) if who == VICTIM else order
-        worlds.append(world)
-        return world
-
-    yield made
-    for world in worlds:
-        world.stop()
-
-
-def refusal(world: World, site: int = 1) -> tuple[str, str]:
-    """Let the world run; return code and peer of what the site refused with, as told and as audited."""
-    world.run()
-    victim = world.sites[site - 1]
-    told = [answer for who, answer in world.hub.failed if who == victim.name]
-    audited = [line for line in victim.vault.audit() if line.kind == "refused"]
-    shown = [notice for notice in victim.seen if isinstance(notice, SatOut)]
-    assert len(told) == len(audited) == len(shown) == 1, (told, audited)
-    assert told[0].code == audited[0].detail["code"] == shown[0].code
-    assert told[0].text == audited[0].detail["reason"]
-    return told[0].code, str(audited[0].detail["peer"])
-
-
-def at(leg: str, change: Callable[[Secure], Secure]) -> Change:
-    """Change what the victim is sent in one leg."""
-    return lambda _, order: change(order) if order.leg == leg else order
-
-
-def word(value: object) -> str:
-    """Name a case by its code."""
-    return value if isinstance(value, str) else ""
-
-
-def approve(site: Site, plan: str) -> None:
-    """Do what `unisono client plans approve` does."""
-    box, asked = Approvals(site.folder), canonical(site.hub.plan).decode()
-    box.ask(Question(digest=plan, plan=asked, run=RUN, cohort=3, asked=0.0, waits=False))
-    box.say(box.find(plan), Answer(said="approved", wall=site.clock.wall()))
-
-
-def shared(site: Site) -> int:
-    """Return how many share messages left a site."""
-    return sum(b"share" in raw[:60] for raw in site.wire.leaves)
+make = pytest.fixture(scenes)
 
 
 # rows 1 to 6
@@ -364,162 +310,3 @@ def test_a_second_roster_for_the_same_keys(make: Make) -> None:
     hub.change = lambda who, real: changed(order, message=other.encode()) if who == VICTIM else real
     assert refusal(world)[0] == "second_context"
     assert shared(site) == 1
-
-
-def in_deal(change: Callable[[Deal], Deal]) -> Change:
-    return at("deal", lambda order: changed(order, message=change(Deal.decode(order.message)).encode()))
-
-
-def spoilt(deal: Deal) -> Deal:
-    first = deal.parcels[0]
-    box = bytes([first.parcel.box[0] ^ 1]) + first.parcel.box[1:]
-    return replace(deal, parcels=(replace(first, parcel=replace(first.parcel, box=box)), *deal.parcels[1:]))
-
-
-def unsigned(deal: Deal) -> Deal:
-    first = deal.parcels[0]
-    return replace(deal, parcels=(replace(first, signature=bytes(64)), *deal.parcels[1:]))
-
-
-def test_a_set_cut_down_for_one_victim(make: Make) -> None:
-    world = make(in_deal(lambda deal: replace(deal, u1=deal.u1[:2], parcels=deal.parcels[:1])))
-    assert refusal(world)[0] == "too_few_shared"
-    assert "released" not in world.sites[0].kinds()
-
-
-def test_a_peer_on_another_context_is_named(make: Make) -> None:
-    assert refusal(make(in_deal(unsigned))) == ("other_context", name_of(2))
-
-
-def test_a_parcel_that_does_not_open_is_complained_of(make: Make) -> None:
-    world = make(in_deal(spoilt))
-    world.run(until=s.Agreeing)
-    site = world.sites[0]
-    assert b"complaint" in site.wire.leaves[-1][:60]
-    assert not [who for who, _ in world.hub.failed if who == VICTIM]
-    (line,) = (line for line in site.vault.audit() if line.kind == "refused")
-    assert (line.detail["code"], line.detail["peer"]) == ("share_unreadable", name_of(2))
-    assert "released" not in site.kinds()
-
-
-# rows 20 to 24, and after them
-
-
-def in_survivors(change: Callable[[Survivors], Survivors]) -> Change:
-    return at("survivors", lambda o: changed(o, message=change(Survivors.decode(o.message)).encode()))
-
-
-def in_quorum(change: Callable[[Quorum], Quorum]) -> Change:
-    return at("quorum", lambda o: changed(o, message=change(Quorum.decode(o.message)).encode()))
-
-
-def unsigned_upload(survivors: Survivors) -> Survivors:
-    first, second, *rest = survivors.members
-    return Survivors((first, replace(second, signature=bytes(64)), *rest))
-
-
-ENDS: list[tuple[Change, str, bool]] = [
-    (in_survivors(lambda s_: replace(s_, members=s_.members[:2])), "too_few_survivors", False),
-    (in_survivors(lambda s_: replace(s_, members=s_.members[1:])), "not_a_survivor", False),
-    (in_survivors(unsigned_upload), "survivor_not_signed", True),
-    (in_quorum(lambda q: replace(q, signatures=q.signatures[:1])), "no_quorum", True),
-    (in_quorum(lambda q: replace(q, dropped=(q.survivors[1],))), "dead_and_alive", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("change", "code", "stops"), ENDS, ids=word)
-def test_ends_that_are_refused_and_what_stops_a_run(
-    make: Make, change: Change, code: str, stops: bool
-) -> None:
-    world = make(change)
-    assert refusal(world)[0] == code
-    site = world.sites[0]
-    assert "revealed" not in site.kinds()
-    assert site.attempts.stop(RUN)[0].startswith(code) == stops
-    if not stops:
-        return
-    hub = world.hub
-    hub.change = lambda _, order: order
-    hub.failed.clear()
-    hub.away.clear()
-    hub.round, hub.attempt, hub.model = 2, 0, model_of(1)
-    hub.open()
-    site.restart()
-    world.run()
-    assert [(who, answer.code) for who, answer in hub.failed] == [(VICTIM, code)]
-    site.clock.advance(1.0)
-    approve(site, digest(hub.plan))
-    hub.failed.clear()
-    hub.away.clear()
-    hub.attempt = 1
-    hub.open()
-    world.run()
-    assert not hub.failed
-    assert "resumed" in site.kinds()
-
-
-def test_another_survivor_set_after_the_first(make: Make) -> None:
-    world = make(n=4)
-    world.run(until=s.Revealing)
-    hub, site = world.hub, world.sites[0]
-    order = hub.order(VICTIM)
-    assert order is not None
-    members = [member for member in _survivors(dict(world.hub.stage.book.uploads)) if member.number != 4]
-    hub.change = lambda who, real: (
-        changed(order, message=Survivors(tuple(members)).encode()) if who == VICTIM else real
-    )
-    assert refusal(world)[0] == "second_survivor_set"
-    assert "revealed" not in site.kinds()
-
-
-def _survivors(uploads: dict[int, Upload]) -> list[Survivor]:
-    return [Survivor(number, upload.digest, upload.signature) for number, upload in sorted(uploads.items())]
-
-
-def test_abandoning_after_the_reveal_and_without_an_attempt(make: Make) -> None:
-    world = make()
-    world.run()
-    hub = world.hub
-    before = hub.last[VICTIM][0]
-    hub.change = lambda who, real: (
-        changed(before, message=Closing(hub.digest).encode()) if who == VICTIM else real
-    )
-    world.sites[0].restart()
-    assert refusal(world)[0] == "already_revealed"
-    world = make()
-    order = world.hub.order(VICTIM)
-    assert order is not None
-    closing = changed(order, message=Closing(world.hub.digest).encode())
-    world.hub.change = lambda who, real: closing if who == VICTIM else real
-    assert refusal(world)[0] == "wrong_phase"
-
-
-def test_a_refused_attempt_may_still_be_closed(make: Make) -> None:
-    world = make(in_survivors(lambda found: replace(found, members=found.members[:2])))
-    world.run(until=s.Agreeing)
-    assert refusal(world)[0] == "too_few_survivors"
-    hub = world.hub
-    hub.away.clear()
-    hub.close()
-    world.run()
-    assert "abandoned" in world.sites[0].kinds()
-    assert len(hub.failed) == 1
-
-
-@pytest.mark.parametrize("leg", ["roster", "deal", "survivors", "quorum"])
-def test_messages_that_cannot_be_read(make: Make, leg: str) -> None:
-    world = make(at(leg, lambda order: replace(order, message=order.message[:-1])))
-    assert refusal(world)[0] == "bad_message"
-
-
-def test_work_in_the_clear_for_a_plan_under_secure_aggregation(make: Make) -> None:
-    world = make()
-    site, hub = world.sites[0], world.hub
-    spec = Layout.decode(hub.spec(3).codec)
-    work = Work(
-        At(RUN, 1, 1), "train", digest(hub.plan), hub.digest, len(hub.model), spec.encode(), spec.digest, 60.0
-    )
-    known = site.driver._p.knowledge.of(work, "aa")
-    assert known.objection is not None
-    assert known.objection.code == "bad_spec"
-    assert 'protection "secagg"' in known.objection.reason
