@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check slow chaos containers locks sbom bench protos clean
+.PHONY: help install demo test check slow fuzz simulate chaos browser monitoring containers locks sbom bench protos clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,9 +48,35 @@ slow: $(VENV)/.dev ## The long suites
 chaos: $(VENV)/.dev ## Hurt real processes at random (SECONDS=300 SEED=n): the model must not notice
 	$(BIN)/python tests/chaos/chaos.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
+# atheris lies in a folder of its own: few machines can install it, and the other environments need not.
+.venv-fuzz/.ready: $(VENV)/.dev
+	@$(PIP) --target .venv-fuzz 'atheris>=3.0' 2>/dev/null && touch $@ || echo 'make fuzz: NOT RUN, atheris cannot be installed here (Linux, Python 3.11 to 3.13)'
+
+fuzz: .venv-fuzz/.ready ## Fuzz every parser of outside bytes for SECONDS=60 each (TARGETS="token csr", or all: in one process)
+	@test ! -e .venv-fuzz/.ready || PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(or $(SECONDS),60) $(TARGETS)
+
+simulate: $(VENV)/.dev ## Simulated worlds full of faults, for SECONDS= (60) or WORLDS=: how many a minute, and what broke
+	$(BIN)/python tests/simulation/simulate.py $(if $(WORLDS),--worlds $(WORLDS),--seconds $(or $(SECONDS),60))
+
 bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
 	$(BIN)/python benchmarks/rounds.py --table
 	$(BIN)/python benchmarks/secagg.py
+
+# Where apt-get is ours to use, what is missing is installed; elsewhere the tests skip and say so.
+APT = command -v $(1) >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; } || true
+
+$(VENV)/.browser: $(VENV)/.dev
+	@$(PIP) -e '.[demo,dev,browser]' 2>&1 | grep -v '^WARNING' || true
+	@touch $@
+
+browser: $(VENV)/.browser ## The dashboard in a real Chromium while a federation trains; pictures go to docs/images
+	@$(call APT,chromium,chromium fonts-dejavu-core)
+	$(BIN)/python -m pytest -q -rs -s -m browser tests/browser
+
+monitoring: $(VENV)/.dev ## Alerts and Grafana's board against a real Prometheus that scrapes a coordinator
+	@$(call APT,promtool,prometheus)
+	$(BIN)/python -m pytest -q -rs -s -m monitoring tests/monitoring
 
 containers: $(VENV)/.dev $(TOOLS)/.ready ## Images and docker-compose.yml on a real engine, started here if there is none
 	$(BIN)/python -m pytest -v -m containers tests/containers
