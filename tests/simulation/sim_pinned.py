@@ -1,0 +1,58 @@
+"""Worlds that always run: one for each promise, and one for each bug that the simulation has found."""
+
+import sim_ops as op
+
+SEALED, SECAGG = op.Setting(mode="sealed"), op.Setting(mode="secagg")
+FOUR = op.Setting(mode="secagg", sites=4)
+World = tuple[op.Setting, list[op.Op]]
+
+PINNED: dict[str, World] = {
+    "nothing goes wrong, sealed": (SEALED, []),
+    "nothing goes wrong, secagg": (SECAGG, []),
+    "two rounds of four": (op.Setting(mode="secagg", sites=4, rounds=2), []),
+    "every reply of one site is lost for a while": (
+        SECAGG,
+        [step for _ in range(40) for step in (op.LoseReply(1), op.Advance(0.5))],
+    ),
+    "every second request comes twice": (
+        SEALED,
+        [step for site in range(30) for step in (op.Duplicate(site), op.Run(3), op.Ghost(), op.Ghost())],
+    ),
+    "the coordinator dies at every fifth touch of its disk": (
+        SECAGG,
+        [
+            step
+            for _ in range(20)
+            for step in (op.KillCoordinator(5), op.Advance(1.0), op.StartCoordinator(), op.Advance(0.5))
+        ],
+    ),
+    "the coordinator dies after every seventh": (
+        SEALED,
+        [
+            step
+            for _ in range(15)
+            for step in (op.KillCoordinator(7, True), op.Advance(1.0), op.StartCoordinator(), op.Advance(0.5))
+        ],
+    ),
+    "each site dies at every fourth transaction": (
+        SECAGG,
+        [
+            step
+            for number in range(45)
+            for step in (op.KillSite(number, 4, number % 2 > 0), op.Advance(0.5), op.StartSite(number))
+        ],
+    ),
+    "all say their word at once, and the disk is full": (
+        FOUR,
+        [step for _ in range(12) for step in (op.DiskFull(2), op.Run(6, together=True), op.Advance(3.0))],
+    ),
+    "a site is revoked once its update counts": (
+        FOUR,
+        [op.Slow(3, 9.0), op.Advance(6.0), op.Revoke(0), op.Advance(30.0)],
+    ),
+    # Found: a masked update was acknowledged, its site said goodbye, and the sum was made without it.
+    "a site leaves once its masked update is acknowledged": (
+        op.Setting(mode="secagg", size=3),
+        [op.Slow(2, 9.0), op.Advance(6.0), op.Leave(0), op.Advance(30.0)],
+    ),
+}

@@ -1,0 +1,103 @@
+"""Plays a world and looks at what is left of it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sim_ops as op
+from sim_promises import Violation
+from sim_site import sites_of_this_world
+from sim_template import federation
+from sim_time import VirtualLoop
+from sim_world import RUN, World
+from structlog.testing import capture_logs
+
+_LOUD = {
+    "driver_died",
+    "beat_failed",
+    "step_failed",
+    "fault",
+    "not_started",
+    "run_not_loaded",
+    "not_saved",
+    "effect_failed",
+}
+_TROUBLE = {
+    "not_saved",
+    "effect_failed",
+    "fault",
+    "run_not_loaded",
+    "not_started",
+    "driver_died",
+    "beat_failed",
+}  # that a bad disk explains
+
+
+@dataclass(frozen=True)
+class Story:
+    """What came of a world."""
+
+    state: str
+    reason: str
+    rounds: list[tuple[str, ...]]
+    messages: int
+    seconds: float
+    lives: int
+
+
+def play(setting: op.Setting, ops: Sequence[op.Op] = ()) -> Story:
+    """Live a world to its end.  Raises Violation, or what a part of the product should not have raised."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(None)
+    try:
+        with federation() as path, sites_of_this_world(setting.mode), capture_logs() as lines:
+            world = World(setting, path, loop)
+            try:
+                return loop.run_until_complete(_lived(world, ops, lines))
+            finally:
+                for site in world.sites:
+                    site.kill()
+                loop.run_until_complete(_closed(world))
+    finally:
+        loop.close()
+
+
+async def _lived(world: World, ops: Sequence[op.Op], lines: Sequence[Mapping[str, object]]) -> Story:
+    await world.play(ops)
+    await _left_behind(world)
+    for line in lines:
+        event = line["event"]
+        if event in _LOUD and not (world.disk.troubled and event in _TROUBLE):
+            raise Violation(f"the log says {line}")
+    ended = world.promises.ended
+    assert ended is not None
+    lives = sum(site.lives for site in world.sites)
+    return Story(
+        ended.state, ended.reason, list(world.promises.published()), world.messages, world.loop.now, lives
+    )
+
+
+async def _closed(world: World) -> None:
+    if world.house is not None:
+        await world._bury()
+
+
+async def _left_behind(world: World) -> None:
+    """Nothing is left of an ended run but what it owns: its models, and books that agree."""
+    await world.advance(12.0)
+    if world.house is not None and world.house.hall.store.todo(RUN):  # given up for this life
+        await world.act(op.KillCoordinator())
+    await world.start_coordinator()
+    await world.advance(3.0)
+    house = world.house
+    assert house is not None
+    hall = house.hall
+    hall.store.verify_audit()
+    if found := hall.store.todo(RUN):
+        raise Violation(f"never done: {found}")
+    if hall.runs or hall.sums._partials:
+        raise Violation(f"an ended run is still active, or summed: {hall.runs} {hall.sums._partials}")
+    if files := list((world.path / "coordinator" / "spool").glob("*/*")):
+        raise Violation(f"the spool still holds {[file.name for file in files]}")
+    if hall.blobs.digests() != hall.store.owned():
+        raise Violation(f"blobs {hall.blobs.digests()} are not what is owned, {hall.store.owned()}")

@@ -1,0 +1,36 @@
+"""Worlds: pinned ones always, and a sample of those that Hypothesis draws; `make simulate` plays many."""
+
+import os
+
+import pytest
+import sim_lists
+import sim_ops as op
+from hypothesis import HealthCheck, given, settings
+from sim_pinned import PINNED
+from sim_play import play
+
+SAMPLE = int(os.environ.get("UNISONO_WORLDS", "60"))  # of each protection
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pinned(name: str) -> None:
+    play(*PINNED[name])
+
+
+@pytest.mark.parametrize("mode", ["sealed", "secagg"])
+def test_quiet_worlds_count_everybody_and_need_no_second_life(mode: str) -> None:
+    story = play(op.Setting(mode="sealed" if mode == "sealed" else "secagg", rounds=2))
+    assert (story.state, story.lives) == ("finished", 3)
+    assert story.rounds == [("alder", "beech", "cedar")] * 2
+
+
+@settings(max_examples=SAMPLE, suppress_health_check=list(HealthCheck))
+@given(sim_lists.worlds("sealed"))
+def test_any_sealed_world(world: tuple[op.Setting, list[op.Op]]) -> None:
+    play(*world)
+
+
+@settings(max_examples=SAMPLE, suppress_health_check=list(HealthCheck))
+@given(sim_lists.worlds("secagg"))
+def test_any_secagg_world(world: tuple[op.Setting, list[op.Op]]) -> None:
+    play(*world)
