@@ -68,7 +68,7 @@ def securing(plan: Plan, run: Run, stage: InRound, phase: Securing, event: Event
         case TaskFailed(client, code=code, text=text):
             return work.leave_out(client, code, f"task failed ({text})")
         case Lost(client, reason):
-            return work.leave_out(client, "lost", reason)
+            return work.lost(client, reason)
         case Tick() if phase.deadline is not None and now >= phase.deadline:
             return work.late()
         case Tick() | Returned():
@@ -112,6 +112,12 @@ class Work:
         if client not in self._survivors():
             self._phase = replace(phase, dropped=(*phase.dropped, (client, reason)))
         return self._go_on()
+
+    def lost(self, client: ClientName, reason: str) -> Step:
+        """Leave out who is gone, unless its update is here: that was acknowledged, and t others can open it."""
+        if self._phase.leg == "uploading" and client in dict(self._phase.updates):
+            return Step(self._run)
+        return self.leave_out(client, "lost", reason)
 
     def late(self) -> Step:
         """Go on without those who are slower than the plan's grace; give up without a quorum."""
@@ -192,8 +198,14 @@ class Work:
                 self._take(stage.freeze_shares())
             case _:
                 self._take(stage.freeze_survivors())
+                self._spare()
         self._phase = replace(self._phase, deadline=None)
         return None
+
+    def _spare(self) -> None:
+        """Wait for no word of survivors that went away after their upload; one that comes back may say it."""
+        for client in sorted(self._run.away & set(self._survivors())):
+            self._take(self._stage.leave_out(client, "lost"))
 
     def _open(self) -> Step:
         run, stage = self._run, self._round
