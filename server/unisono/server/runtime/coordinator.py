@@ -22,6 +22,7 @@ from unisono.server.rounds import (
     duty,
     expects,
     revive,
+    spared,
 )
 from unisono.tensors import Manifest
 
@@ -197,6 +198,9 @@ class Coordinator:
                     noted[lineage.id, client] = note
                 if quiet >= limit:
                     await self._tell(lineage, Lost(client, f"silent for {limit:g} s"))
+            resting = self._hall.presence.resting(lineage.id, lineage.plan.rounds.grace_seconds)
+            for client in sorted(spared(lineage.plan, lineage.run, resting)):
+                await self._tell(lineage, Lost(client, self._hall.presence.note(client, lineage.id)))
         for (run, client), note in noted.items() - self._noted.items():
             log.info("waiting", run=run, client=client, reason=f"{client} {note}")
         self._noted = noted
