@@ -19,6 +19,7 @@ from .guard import Caller, Context, Guard
 from .words import printable, run_of
 
 MAX_NAMES = 256
+SOFTWARE = version("unisono")  # read once: it costs a millisecond, and everybody says hello at once
 STAGES = {number: name.lower() for name, number in pb.Progress.Stage.items() if number}  # others: of N+1
 
 
@@ -111,7 +112,7 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
     def _welcome(self, name: str, protocol: int) -> pb.HelloReply:
         online, enrolled, number = self._hall.census(ClientName(name))
         return pb.HelloReply(
-            software=version("unisono"),
+            software=SOFTWARE,
             protocol=protocol,
             federation=self._hall.authority.federation,
             name=name,
