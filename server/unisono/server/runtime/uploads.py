@@ -1,7 +1,8 @@
 """Receives updates and models.  The coordinator owns every offset: a client asks where to go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,6 +18,7 @@ from .workers import Workers
 
 MAX_CHUNK = 1 << 20
 SMALL, MOST_SMALL = 1 << 10, 64  # chunks below so many bytes, and how many of one stream: each costs a write
+SIGN = 5.0  # seconds between two signs that a client waits for us
 log = structlog.get_logger("unisono.uploads")
 
 
@@ -105,6 +107,25 @@ class Uploads:
     def waits(self, client: ClientName) -> None:
         """Note that a client stands in line for its transfer."""
         self._presence.waits(client)
+
+    @contextmanager
+    def _busy(self, client: ClientName, key: Key) -> Iterator[None]:
+        """Let what takes long here (a sync, a hash, a sum) be no silence of the client's."""
+        timer: asyncio.TimerHandle | None = None
+
+        def sign() -> None:
+            nonlocal timer
+            self._presence.waits(client)
+            timer = asyncio.get_running_loop().call_later(SIGN, sign)
+
+        if key.run:  # an operator of that name is somebody else
+            sign()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+                self._presence.waits(client)
 
     async def begin(self, client: ClientName, key: Key) -> Progress:
         """Say where to go on.  Raises Unavailable before a byte is sent that would fill the disk."""
@@ -200,7 +221,8 @@ class Uploads:
             async for offset, data in chunks:
                 _check_place(offset, end, len(data), key.bytes, end == begin)
                 if writing is not None:
-                    await asyncio.shield(writing)
+                    with self._busy(client, key):
+                        await asyncio.shield(writing)
                 writing = asyncio.ensure_future(self._workers.file(part.append, data))
                 self._writing[_slot(client, key)] = writing
                 end += len(data)
@@ -208,9 +230,14 @@ class Uploads:
                 self._desk.received(key, len(data))
         finally:
             if writing is not None:
-                await asyncio.shield(writing)
+                with self._busy(client, key):
+                    await asyncio.shield(writing)
 
     async def _finish(self, client: ClientName, key: Key, part: Part) -> None:
+        with self._busy(client, key):
+            await self._count(client, key, part)
+
+    async def _count(self, client: ClientName, key: Key, part: Part) -> None:
         await self._workers.file(self._settle, part)
         try:
             await self._desk.accept_update(client, key)
@@ -256,12 +283,13 @@ class Uploads:
             return Progress(found.blob.offset, False)
         if self._models.pop(slot, None) is not found:
             raise Unavailable(f"a newer upload of {client} took over", 0.2)
-        await self._workers.file(found.blob.commit, key.digest)
-        try:
-            await self._desk.accept_model(client, key)
-        except PeerFault:
-            await self._desk.discard_model(key.digest)
-            raise
+        with self._busy(client, key):
+            await self._workers.file(found.blob.commit, key.digest)
+            try:
+                await self._desk.accept_model(client, key)
+            except PeerFault:
+                await self._desk.discard_model(key.digest)
+                raise
         return Progress(key.bytes, True)
 
     async def _arriving(self, slot: Slot, key: Key) -> _Model:
