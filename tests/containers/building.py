@@ -15,6 +15,9 @@ LOCKS = (
     "requirements-example.lock",
     "requirements-build.lock",
 )
+KEPT = (
+    ROOT / ".venv-tools" / "containers"
+)  # what takes a while to fetch is kept between runs; `make clean` ends it
 BASE, WHEELS = "unisono-test-base:local", "unisono-test-wheels:local"
 OFFLINE = {
     "BASE": BASE,
@@ -43,6 +46,7 @@ def prepare(engine: Engine) -> None:
     """Make base and wheels, side by side, where they cannot be fetched from a build."""
     if not engine.own:
         return
+    KEPT.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
         for made in [pool.submit(_base, engine), pool.submit(_wheels, engine)]:
             made.result()
@@ -50,15 +54,17 @@ def prepare(engine: Engine) -> None:
 
 def _base(engine: Engine) -> None:
     packages = "--include=python3,python3-venv,ca-certificates"
-    tar = engine.folder / "base.tar"
-    must("mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", tar, seconds=600)
+    tar = KEPT / "base.tar"
+    if not tar.exists():
+        part = tar.with_suffix(".part.tar")
+        must("mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", part, seconds=600)
+        part.replace(tar)
     engine.must("import", tar, BASE)
-    tar.unlink()
 
 
 def _wheels(engine: Engine) -> None:
-    wheels = engine.folder / "wheels"
-    wheels.mkdir()
+    wheels = KEPT / "wheels"
+    wheels.mkdir(exist_ok=True)
     locks = [word for lock in LOCKS for word in ("-r", str(IMAGES / lock))]
     index = os.environ.get("TORCH_INDEX", "")
     more = ["--extra-index-url", index] if index else []

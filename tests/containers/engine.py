@@ -146,7 +146,10 @@ def _started(folder: Path, compose: tuple[str, ...], environment: dict[str, str]
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
-            ["/usr/bin/unshare", "--net", "sh", "-euc", line], stdout=log, stderr=log, start_new_session=True
+            ["/usr/bin/setpriv", "--pdeathsig=TERM", "unshare", "--net", "sh", "-euc", line],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     engine = Engine(
         DOCKER, compose, {**environment, "DOCKER_HOST": f"unix://{socket}"}, folder, own=True, process=process

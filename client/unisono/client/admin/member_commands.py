@@ -58,10 +58,10 @@ def create_token(
             if any(_lasts(token, SystemClock().wall(), lifetime) for token in usable):
                 note(f"{output} holds a token for {wanted} that can be used; it stays")
                 return
-            output.unlink()
         made = coordinator.create_token(wanted, lifetime, uses)
         address = coordinator.coordinator
     if output is not None:
+        output.unlink(missing_ok=True)
         _write_secret(output, made.token)
     if as_json:
         where = {"file": str(output)} if output else {"token": made.token}
