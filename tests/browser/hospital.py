@@ -34,6 +34,15 @@ class Hospital(Federation):
         return int(self.operate("health")["clients_online"])
 
     def train(self, count: int, mode: str = "secagg", **parameters: float) -> Watch:
+        """Start a run in which who is silent is given up after a minute."""
+        patience = {"idle_seconds": 60.0}
         return self.run(
-            plan(count, len(SITES), "readmission", protection={"mode": mode}, parameters=parameters)
+            plan(
+                count,
+                len(SITES),
+                "readmission",
+                protection={"mode": mode},
+                rounds=patience,
+                parameters=parameters,
+            )
         )

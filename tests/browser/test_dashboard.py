@@ -131,7 +131,7 @@ def test_f_two_runs_over_each_other(look: Look, hospital: Hospital, browser: Bro
     page = look.go("progress", "?run=r-0001&with=r-0002")
     expect(page.get_by_role("table", name="r-0001 and r-0002")).to_be_visible()
     expect(page.locator(".plot canvas")).to_have_count(2)
-    page.locator(".plot canvas").first.hover(position={"x": 300, "y": 80})
+    page.locator(".plot .u-over").first.hover(position={"x": 300, "y": 80})
     expect(page.locator(".readout").first).to_contain_text("r-0002")
     accessible(page)
     keep(page, "progress")

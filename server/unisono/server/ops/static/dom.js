@@ -107,10 +107,6 @@ export function state(word) {
 }
 
 export function protection(mode) {
-  const words = {
-    secagg: "the coordinator learns only the sum of all updates",
-    sealed: "the coordinator's process can read single updates",
-    he: "the coordinator adds ciphertexts that it cannot open",
-  };
-  return badge(mode === "sealed" ? "warn" : "good", mode, words[mode]);
+  const words = { secagg: "only sums are seen", sealed: "single updates can be read", he: "only ciphertexts are seen" };
+  return badge(mode === "sealed" ? "warn" : "good", `${mode} · ${words[mode] || "protected"}`);
 }

@@ -99,7 +99,9 @@ class Card {
   show(run) {
     const goes = run.what === "evaluate" ? "closing evaluation" : `round ${run.round} of ${run.rounds}`;
     const attempt = run.attempt > 1 ? `, attempt ${run.attempt}` : "";
-    say(this.rounds, run.stage === "in_round" ? `${goes}${attempt} · ${seconds(run.seconds)}` : many(run.rounds, "round"));
+    const left = run.published ? (run.seconds / run.published) * (run.rounds - run.published) : 0;
+    const about = left > 0 ? `, about ${seconds(Math.ceil(left))} left` : "";
+    say(this.rounds, run.stage === "in_round" ? `${goes}${attempt} · ${seconds(Math.round(run.seconds))}${about}` : many(run.rounds, "round"));
     mark(this.bar, "max", run.rounds);
     mark(this.bar, "value", run.published);
     this.stepper(run);
@@ -171,7 +173,7 @@ class Row {
   }
 
   show(client, run) {
-    const tone = TONE[client.state] || (client.silent_seconds > 10 ? "warn" : "busy");
+    const tone = TONE[client.state] || (client.state !== "working" ? "calm" : client.silent_seconds > 10 ? "warn" : "busy");
     mark(this.element, "class", tone);
     say(this.words, client.state === "working" && client.stage ? spell(client.stage) : WORDS[client.state] || client.state);
     const moves = client.state === "working" && client.total > 0;
