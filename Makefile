@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check slow fuzz simulate chaos browser monitoring containers locks sbom bench protos clean
+.PHONY: help install demo test check slow fuzz simulate chaos browser monitoring trackers containers locks sbom bench protos clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,7 +32,7 @@ demo: $(VENV)/.user ## A whole federation on this machine, with real data, in un
 	@$(BIN)/unisono demo
 
 test: $(VENV)/.dev ## All tests but the long ones
-	$(BIN)/python -m pytest -q -m 'not slow and not containers and not browser and not monitoring'
+	$(BIN)/python -m pytest -q -m 'not slow and not containers and not browser and not monitoring and not trackers'
 
 check: $(VENV)/.dev $(TOOLS)/.ready ## Lint, types, import rules, images and compose file
 	$(BIN)/ruff check .
@@ -78,6 +78,16 @@ monitoring: $(VENV)/.dev ## Alerts and Grafana's board against a real Prometheus
 	@$(call APT,promtool,prometheus)
 	$(BIN)/python -m pytest -q -rs -s -m monitoring tests/monitoring
 
+trackers: .venv-trackers/.ready ## TensorBoard, MLflow and W&B as they are installed: what they wrote is read back
+	.venv-trackers/bin/python -m pytest -v -rs -m trackers tests/trackers
+
+# An environment of their own: they pin what they like.
+.venv-trackers/.ready: pyproject.toml
+	@test -x .venv-trackers/bin/python || $(PYTHON) -m venv .venv-trackers
+	@.venv-trackers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[tensorboard,mlflow,wandb]' pytest hypothesis 2>&1 | grep -v '^WARNING' || true
+	@.venv-trackers/bin/python -c 'import pytest, unisono.server.tracking'
+	@touch $@
+
 containers: $(VENV)/.dev $(TOOLS)/.ready ## Images and docker-compose.yml on a real engine, started here if there is none
 	$(BIN)/python -m pytest -v -m containers tests/containers
 
@@ -104,4 +114,4 @@ protos: .venv-protos/.ready ## Generate unisono.wire from protos/ (CHECK=1 only 
 	.venv-protos/bin/python protos/generate.py $(if $(CHECK),--check)
 
 clean: ## Remove what make made
-	rm -rf $(VENV) $(TOOLS) .venv-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) .venv-protos .venv-trackers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import pytest
 from sqlalchemy.event import listen
@@ -47,6 +48,14 @@ def published(round_: int, model: Digest) -> RoundPublished:
     return RoundPublished(round_, 1, (A, B, C), (A, B), 2.5, model, ((C, "silent for 60 s"),))
 
 
+def runs_of(store: Store, before: int = 0) -> list[dict[str, object]]:
+    return cast("list[dict[str, object]]", store.runs(before)["runs"])
+
+
+def listed(store: Store, before: int = 0) -> list[object]:
+    return [document["id"] for document in runs_of(store, before)]
+
+
 def test_a_run_survives_what_saved_it(reopen: Callable[[], Store]) -> None:
     store = reopen()
     run, machine = start(store)
@@ -79,7 +88,7 @@ def test_two_runs_do_not_mix(store: Store) -> None:
     assert store.todo(two) == ()
     assert store.active() == (one, two)
     assert store.latest() == two
-    assert [document["id"] for document in store.runs()] == [two, one]
+    assert listed(store) == [two, one]
 
 
 def test_an_ended_run_is_active_until_its_effects_are_done(store: Store) -> None:
@@ -89,7 +98,7 @@ def test_an_ended_run_is_active_until_its_effects_are_done(store: Store) -> None
     assert store.active() == (run,)
     store.save(run, Change(over, 1.0, 1002.0, done=(number,)))
     assert store.active() == ()
-    assert store.runs()[0]["ended"] == 1001.0
+    assert runs_of(store)[0]["ended"] == 1001.0
 
 
 def test_show_is_the_document_of_the_design(store: Store) -> None:
@@ -115,6 +124,8 @@ def test_show_is_the_document_of_the_design(store: Store) -> None:
             "bytes_in": 11,
             "bytes_out": 22,
             "model_sha256": digest("d"),
+            "reasons": [["c", "silent for 60 s"]],
+            "failures": [[1, "2 of 3 updates arrived"]],
         }
     ]
     expected = {"id": run, "reason": "", "protection": "sealed", "privacy": {}, "model_sha256": digest("d")}
@@ -296,3 +307,35 @@ def test_meta(store: Store) -> None:
     store.put_meta("federation", "hospitals")
     store.put_meta("federation", "banks")
     assert store.get_meta("federation") == "banks"
+
+
+def test_lists_of_any_length_come_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unisono.server.store.views.SHARE", 1200)
+    runs = [start(store)[0] for _ in range(7)]
+    assert store.runs()["runs_total"] == 7
+    found, before = list[object](), 0
+    while page := listed(store, before):
+        assert len(page) <= 3
+        found += page
+        before = int(str(page[-1])[2:])
+        if before == 1:
+            break
+    assert found == runs[::-1]
+
+
+def test_models_of_any_number_come_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unisono.server.store.views.SHARE", 1000)
+    store.put_manifest(MANIFEST.digest, MANIFEST.encode())
+    run, machine = start(store)
+    kept = tuple(ModelKept(number, digest("abcdef"[number])) for number in range(6))
+    later = replace(machine, round=5, manifest=MANIFEST.digest, model=digest("f"))
+    store.save(run, Change(later, 1.0, 1.0, facts=kept))
+    first = models_of(store, run)
+    assert [model["round"] for model in first] == [3, 4, 5]
+    assert [model["round"] for model in models_of(store, run, 3)] == [0, 1, 2]
+    assert models_of(store, run, 1)[0]["round"] == 0
+    assert store.models(run)["models_total"] == 6
+
+
+def models_of(store: Store, run: RunId, before: int = 0) -> list[dict[str, object]]:
+    return cast("list[dict[str, object]]", store.models(run, before)["models"])

@@ -149,7 +149,7 @@ def test_an_interrupted_migration_leaves_nothing(tmp_path: Path, monkeypatch: py
         open_store(folder)
     monkeypatch.undo()
     store = open_store(folder)
-    assert store.runs() == []
+    assert store.runs() == {"runs": [], "runs_total": 0}
     store.close()
 
 

@@ -114,13 +114,14 @@ class AdminClient:
             for reply in self._admin.WatchRun(admin_pb2.RunRequest(run=run)):
                 yield _answer(reply, documents.Run)
 
-    def list_runs(self) -> Answer[documents.Runs]:
-        """Return all runs, the newest first."""
-        return self._ask(self._admin.ListRuns, admin_pb2.ListRequest(), documents.Runs)
+    def list_runs(self, before: int = 0) -> Answer[documents.Runs]:
+        """Return the newest runs, or those before a number, as many as fit; the newest first."""
+        return self._ask(self._admin.ListRuns, admin_pb2.ListRequest(before=before), documents.Runs)
 
-    def list_models(self, run: str) -> Answer[documents.Models]:
-        """Return the models that are kept of a run; "" is the latest."""
-        return self._ask(self._admin.ListModels, admin_pb2.RunRequest(run=run), documents.Models)
+    def list_models(self, run: str, before: int = 0) -> Answer[documents.Models]:
+        """Return models that are kept of a run ("" is the latest): the last ones (before a round), as fit."""
+        request = admin_pb2.RunRequest(run=run, before=before)
+        return self._ask(self._admin.ListModels, request, documents.Models)
 
     def list_clients(self) -> Answer[documents.Clients]:
         """Return everyone who has enrolled."""

@@ -136,6 +136,7 @@ class Runs(Document):
     """`run list`."""
 
     runs: tuple[RunLine, ...] = ()
+    runs_total: int | None = None
 
 
 class Model(Document):
@@ -154,6 +155,7 @@ class Models(Document):
 
     run: str
     models: tuple[Model, ...] = ()
+    models_total: int | None = None
     clients: int | None = None
     plan_sha256: str = ""
     task: str = ""

@@ -8,7 +8,7 @@ import typer
 from unisono.base.errors import BadConfiguration, NotFound
 from unisono.base.units import show_bytes
 from unisono.cli.options import Dir, Json
-from unisono.cli.output import print_json
+from unisono.cli.output import note, print_json
 
 from .words import columns, measured, short
 
@@ -21,12 +21,18 @@ _Id = Annotated[
 ]
 
 
-def list_all(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> None:
-    """List the models that the coordinator keeps of a run."""
+def list_all(
+    run: _Id = "",
+    every: Annotated[bool, typer.Option("--all", help="Every model, not only the last.")] = False,
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """List the models that the coordinator keeps of a run: of very many the last, unless there is --all."""
     from .connection import connect
+    from .paging import all_models
 
     with connect(directory, ("admin", "client")) as coordinator:
-        answer = coordinator.list_models(run)
+        answer = all_models(coordinator, run) if every else coordinator.list_models(run)
     if as_json:
         print_json(answer.raw)
     elif not answer.value.models:
@@ -34,6 +40,9 @@ def list_all(run: _Id = "", directory: Dir = Path(), as_json: Json = False) -> N
     else:
         head = ("round", "", "size", "sha256", "metrics")
         print(columns((_row(model) for model in answer.value.models), head))
+        left = (answer.value.models_total or 0) - len(answer.value.models)
+        if left > 0:
+            note(f"{left} earlier models are not shown: --all")
 
 
 def pull(
@@ -55,7 +64,7 @@ def pull(
     """
     from .card import card
     from .connection import connect
-    from .paging import whole
+    from .paging import all_models, whole
     from .progress import bar
     from .transfers import receive
 
@@ -64,7 +73,7 @@ def pull(
             f"{output}: not a place for a file\n  name a file in a folder that exists: -o FILE"
         )
     with connect(directory, ("admin", "client")) as coordinator:
-        models = coordinator.list_models(run).value
+        models = all_models(coordinator, run).value
         model = choose(models, number)
         operator = coordinator.role == "admin"  # runs are shown to operators only
         shown = whole(coordinator, models.run).value if operator else None

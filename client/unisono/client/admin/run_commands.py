@@ -71,7 +71,9 @@ def start(
 
 def _run_of(coordinator: "AdminClient", plan: "Digest") -> "Run | None":
     """Return the latest run of a plan that goes on or has finished."""
-    for listed in coordinator.list_runs().value.runs:
+    from .paging import all_runs
+
+    for listed in all_runs(coordinator).value.runs:
         if listed.state in ("failed", "stopped"):
             continue
         shown = coordinator.show_run(listed.id).value
@@ -80,12 +82,17 @@ def _run_of(coordinator: "AdminClient", plan: "Digest") -> "Run | None":
     return None
 
 
-def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
-    """List the runs, the newest first."""
+def list_all(
+    every: Annotated[bool, typer.Option("--all", help="Every run, not only the newest.")] = False,
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """List the runs, the newest first: of very many the newest, unless there is --all."""
     from .connection import connect
+    from .paging import all_runs
 
     with connect(directory) as coordinator:
-        answer = coordinator.list_runs()
+        answer = all_runs(coordinator) if every else coordinator.list_runs()
     if as_json:
         print_json(answer.raw)
     elif not answer.value.runs:
@@ -103,6 +110,9 @@ def list_all(directory: Dir = Path(), as_json: Json = False) -> None:
             for r in answer.value.runs
         )
         print(columns(rows, ("run", "state", "task", "round", "started", "reason")))
+        left = (answer.value.runs_total or 0) - len(answer.value.runs)
+        if left > 0:
+            note(f"{left} earlier runs are not shown: --all")
 
 
 def show(

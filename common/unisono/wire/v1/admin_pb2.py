@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bunisono/wire/v1/admin.proto\x12\x0funisono.wire.v1\"\x18\n\x08\x44ocument\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"G\n\x0fStartRunRequest\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_run\x18\x03 \x01(\t\"B\n\nRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_round\x18\x02 \x01(\r\x12\x12\n\nlast_round\x18\x03 \x01(\r\"\r\n\x0bListRequest\"E\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04uses\x18\x03 \x01(\r\"4\n\x10\x43reateTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tnot_after\x18\x02 \x01(\x01\"-\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x15RevokeOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\" \n\x10\x43heckPlanRequest\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x32\xbc\x07\n\x0c\x41\x64minService\x12G\n\x08StartRun\x12 .unisono.wire.v1.StartRunRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x07StopRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x07ShowRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x44\n\x08WatchRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document0\x01\x12\x43\n\x08ListRuns\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12\x44\n\nListModels\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x46\n\x0bListClients\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12\x45\n\nListTokens\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12U\n\x0b\x43reateToken\x12#.unisono.wire.v1.CreateTokenRequest\x1a!.unisono.wire.v1.CreateTokenReply\x12\x43\n\x06Revoke\x12\x1e.unisono.wire.v1.RevokeRequest\x1a\x19.unisono.wire.v1.Document\x12S\n\x0eRevokeOperator\x12&.unisono.wire.v1.RevokeOperatorRequest\x1a\x19.unisono.wire.v1.Document\x12I\n\tCheckPlan\x12!.unisono.wire.v1.CheckPlanRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x06Health\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Documentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bunisono/wire/v1/admin.proto\x12\x0funisono.wire.v1\"\x18\n\x08\x44ocument\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"G\n\x0fStartRunRequest\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_run\x18\x03 \x01(\t\"R\n\nRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_round\x18\x02 \x01(\r\x12\x12\n\nlast_round\x18\x03 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\r\"\x1d\n\x0bListRequest\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\r\"E\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04uses\x18\x03 \x01(\r\"4\n\x10\x43reateTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tnot_after\x18\x02 \x01(\x01\"-\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x15RevokeOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\" \n\x10\x43heckPlanRequest\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x32\xbc\x07\n\x0c\x41\x64minService\x12G\n\x08StartRun\x12 .unisono.wire.v1.StartRunRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x07StopRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x07ShowRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x44\n\x08WatchRun\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document0\x01\x12\x43\n\x08ListRuns\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12\x44\n\nListModels\x12\x1b.unisono.wire.v1.RunRequest\x1a\x19.unisono.wire.v1.Document\x12\x46\n\x0bListClients\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12\x45\n\nListTokens\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Document\x12U\n\x0b\x43reateToken\x12#.unisono.wire.v1.CreateTokenRequest\x1a!.unisono.wire.v1.CreateTokenReply\x12\x43\n\x06Revoke\x12\x1e.unisono.wire.v1.RevokeRequest\x1a\x19.unisono.wire.v1.Document\x12S\n\x0eRevokeOperator\x12&.unisono.wire.v1.RevokeOperatorRequest\x1a\x19.unisono.wire.v1.Document\x12I\n\tCheckPlan\x12!.unisono.wire.v1.CheckPlanRequest\x1a\x19.unisono.wire.v1.Document\x12\x41\n\x06Health\x12\x1c.unisono.wire.v1.ListRequest\x1a\x19.unisono.wire.v1.Documentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTRUNREQUEST']._serialized_start=74
   _globals['_STARTRUNREQUEST']._serialized_end=145
   _globals['_RUNREQUEST']._serialized_start=147
-  _globals['_RUNREQUEST']._serialized_end=213
-  _globals['_LISTREQUEST']._serialized_start=215
-  _globals['_LISTREQUEST']._serialized_end=228
-  _globals['_CREATETOKENREQUEST']._serialized_start=230
-  _globals['_CREATETOKENREQUEST']._serialized_end=299
-  _globals['_CREATETOKENREPLY']._serialized_start=301
-  _globals['_CREATETOKENREPLY']._serialized_end=353
-  _globals['_REVOKEREQUEST']._serialized_start=355
-  _globals['_REVOKEREQUEST']._serialized_end=400
-  _globals['_REVOKEOPERATORREQUEST']._serialized_start=402
-  _globals['_REVOKEOPERATORREQUEST']._serialized_end=470
-  _globals['_CHECKPLANREQUEST']._serialized_start=472
-  _globals['_CHECKPLANREQUEST']._serialized_end=504
-  _globals['_ADMINSERVICE']._serialized_start=507
-  _globals['_ADMINSERVICE']._serialized_end=1463
+  _globals['_RUNREQUEST']._serialized_end=229
+  _globals['_LISTREQUEST']._serialized_start=231
+  _globals['_LISTREQUEST']._serialized_end=260
+  _globals['_CREATETOKENREQUEST']._serialized_start=262
+  _globals['_CREATETOKENREQUEST']._serialized_end=331
+  _globals['_CREATETOKENREPLY']._serialized_start=333
+  _globals['_CREATETOKENREPLY']._serialized_end=385
+  _globals['_REVOKEREQUEST']._serialized_start=387
+  _globals['_REVOKEREQUEST']._serialized_end=432
+  _globals['_REVOKEOPERATORREQUEST']._serialized_start=434
+  _globals['_REVOKEOPERATORREQUEST']._serialized_end=502
+  _globals['_CHECKPLANREQUEST']._serialized_start=504
+  _globals['_CHECKPLANREQUEST']._serialized_end=536
+  _globals['_ADMINSERVICE']._serialized_start=539
+  _globals['_ADMINSERVICE']._serialized_end=1495
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,7 @@ class RunRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     FIRST_ROUND_FIELD_NUMBER: _builtins.int
     LAST_ROUND_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """empty: the latest"""
     first_round: _builtins.int
@@ -77,16 +78,19 @@ class RunRequest(_message.Message):
     message, from the first round asked for on (or up to the last); ask again for the rest.
     """
     last_round: _builtins.int
+    before: _builtins.int
+    """ListModels: only those of rounds before this one; 0: the last ones, as many as fit"""
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
         first_round: _builtins.int = ...,
         last_round: _builtins.int = ...,
+        before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_round", b"first_round", "last_round", b"last_round", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "first_round", b"first_round", "last_round", b"last_round", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,12 +100,19 @@ Global___RunRequest: _TypeAlias = RunRequest  # noqa: Y015
 class ListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    BEFORE_FIELD_NUMBER: _builtins.int
+    before: _builtins.int
+    """ListRuns: only runs before the one with this number; 0: the newest.  An answer holds what fits into one
+    message, newest first; ask again before the last one for the rest.
+    """
     def __init__(
         self,
+        *,
+        before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

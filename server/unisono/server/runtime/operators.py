@@ -81,14 +81,14 @@ class Operators:
             await self._hall.watchers.wait(ticket, 1.0)
             await self._coordinator.pause(WATCH_PAUSE)
 
-    async def runs(self) -> Document:
-        """Return all runs, the newest first."""
-        return {"runs": await self._hall.workers.database(self._hall.store.runs)}
+    async def runs(self, before: int = 0) -> Document:
+        """Return runs, the newest first, as many as fit; of those before number `before` if it is not 0."""
+        return await self._hall.workers.database(self._hall.store.runs, before)
 
-    async def models(self, run: RunId) -> Document:
-        """Return the models of a run that are kept."""
+    async def models(self, run: RunId, before: int = 0) -> Document:
+        """Return the models of a run that are kept: the last ones (before a round), as many as fit."""
         run = await self._known(run)
-        return await self._hall.workers.database(self._hall.store.models, run)
+        return await self._hall.workers.database(self._hall.store.models, run, before)
 
     async def clients(self) -> Document:
         """Return the enrolled clients and how they are."""

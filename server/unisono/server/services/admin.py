@@ -50,11 +50,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             yield reply
 
     async def ListRuns(self, request: pb.ListRequest, context: Context) -> pb.Document:  # noqa: N802
-        return await self._ask(context, self._operators.runs)
+        return await self._ask(context, lambda: self._operators.runs(request.before))
 
     async def ListModels(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
         async def handle(caller: Caller) -> pb.Document:
-            return document(await self._operators.models(_run(request.run)))
+            return document(await self._operators.models(_run(request.run), request.before))
 
         return await self._anybody.unary(context, handle)
 

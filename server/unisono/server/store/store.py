@@ -147,20 +147,20 @@ class Store:
         with self._database.read() as connection:
             return views.show(connection, run, window)
 
-    def runs(self) -> list[Document]:
-        """Return a summary of each run, the newest first."""
+    def runs(self, before: int = 0) -> Document:
+        """Return the document of `run list`: the newest runs, or those before number `before`, as fit."""
         with self._database.read() as connection:
-            return views.runs(connection)
+            return views.runs(connection, before)
 
     def latest(self) -> RunId:
         """Return the newest run.  Raises NotFound."""
         with self._database.read() as connection:
             return views.latest(connection)
 
-    def models(self, run: RunId) -> Document:
-        """Return the document of `model list`: the models that exist, by round.  Raises NotFound."""
+    def models(self, run: RunId, before: int = 0) -> Document:
+        """Return the document of `model list`: models that exist, by round, as fit.  Raises NotFound."""
         with self._database.read() as connection:
-            return views.models(connection, run)
+            return views.models(connection, run, before)
 
     def events(self, run: RunId, since: int, limit: int = 200) -> list[Document]:
         """Return what happened to a run after audit line `since`, at most the last `limit` things."""
@@ -240,6 +240,11 @@ class Store:
         """Return all clients, or the one of that name, by their numbers; revoked ones too."""
         with self._database.read() as connection:
             return enrolling.clients(connection, name)
+
+    def client_figures(self) -> tuple[int, int, float | None]:
+        """Return how many clients are enrolled and revoked, and when the first of their certificates ends."""
+        with self._database.read() as connection:
+            return enrolling.figures(connection)
 
     def tokens(self) -> tuple[Token, ...]:
         """Return all tokens, the newest first."""

@@ -23,7 +23,13 @@ from . import audit, schema
 Document = dict[str, JsonValue]
 _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
 SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
-_ROUND = 300  # bytes of a round beside its lists
+_ROUND = 300  # bytes of a round beside its lists, and of a model
+_RUN = 500  # bytes of a run in the list of runs
+_BRIEF: tuple[sa.Column[Any], ...] = (  # of a run, for the list: not its machine, which may be large
+    *(_RUNS.c.id, _RUNS.c.state, _RUNS.c.reason, _RUNS.c.task, _RUNS.c.plan, _RUNS.c.round),
+    *(_RUNS.c.created_wall, _RUNS.c.updated_wall, _RUNS.c.ended_wall, _RUNS.c.started_by),
+    *(_RUNS.c.plan_sha256, _RUNS.c.model_sha256),
+)
 _FEW = 5  # reasons in a brief round
 
 
@@ -92,9 +98,21 @@ def _fitting(rows: sa.CursorResult[Any], most_bytes: int) -> Iterator[sa.Row[Any
             yield row
 
 
-def runs(connection: sa.Connection) -> list[Document]:
-    """Return a summary of each run, the newest first."""
-    return [_summary(row) for row in connection.execute(sa.select(_RUNS).order_by(_RUNS.c.number.desc()))]
+def runs(connection: sa.Connection, before: int = 0) -> Document:
+    """Return summaries of runs, the newest first, of those before number `before` (0: all) as many as fit."""
+    query = sa.select(*_BRIEF).order_by(_RUNS.c.number.desc())
+    if before:
+        query = query.where(_RUNS.c.number < before)
+    found: list[JsonValue] = []
+    left = SHARE
+    with connection.execute(query) as rows:
+        for row in rows:
+            left -= _RUN + len(row.reason) + len(row.task)
+            if left < 0 and found:
+                break
+            found.append(_summary(row))
+    total = connection.scalar(sa.select(sa.func.count()).select_from(_RUNS)) or 0
+    return {"runs": found, "runs_total": total}
 
 
 def latest(connection: sa.Connection) -> RunId:
@@ -105,20 +123,18 @@ def latest(connection: sa.Connection) -> RunId:
     return RunId(found)
 
 
-def models(connection: sa.Connection, run: RunId) -> Document:
-    """Return the document of `model list`: the models that exist, by the round that made them."""
+def models(connection: sa.Connection, run: RunId, before: int = 0) -> Document:
+    """Return the document of `model list`: the last models that exist (before a round), by round, as fit."""
     found = _run(connection, run)
     machine = decode(found.machine)
     table = schema.manifests
     size = connection.scalar(sa.select(table.c.model_bytes).where(table.c.sha256 == found.manifest))
     best = machine.best[0] if machine.best is not None else None
     mine = sa.and_(_ROUNDS.c.run == _MODELS.c.run, _ROUNDS.c.round == _MODELS.c.round)
-    rows = connection.execute(
-        sa.select(_MODELS, _ROUNDS.c.metrics)
-        .join_from(_MODELS, _ROUNDS, mine, isouter=True)
-        .where(_MODELS.c.run == run, _MODELS.c.vector == "", _MODELS.c.deleted_wall.is_(None))
-        .order_by(_MODELS.c.round)
-    )
+    kept = (_MODELS.c.run == run, _MODELS.c.vector == "", _MODELS.c.deleted_wall.is_(None))
+    total = connection.scalar(sa.select(sa.func.count()).select_from(_MODELS).where(*kept)) or 0
+    query = sa.select(_MODELS, _ROUNDS.c.metrics).join_from(_MODELS, _ROUNDS, mine, isouter=True).where(*kept)
+    rows = _models(connection, query, before)
     listed: list[JsonValue] = [
         {
             "round": row.round,
@@ -131,7 +147,22 @@ def models(connection: sa.Connection, run: RunId) -> Document:
         for row in rows
     ]
     about = {"run": run, "clients": len(machine.roster), "plan_sha256": found.plan_sha256, "task": found.task}
-    return about | {"models": listed}
+    return about | {"models": listed, "models_total": total}
+
+
+def _models(connection: sa.Connection, query: sa.Select[Any], before: int) -> list[sa.Row[Any]]:
+    """Return the last rows of models that fit, by round."""
+    if before:
+        query = query.where(_MODELS.c.round < before)
+    found: list[sa.Row[Any]] = []
+    left = SHARE
+    with connection.execute(query.order_by(_MODELS.c.round.desc())) as rows:
+        for row in rows:
+            left -= _ROUND + len(row.metrics or "")
+            if left < 0 and found:
+                break
+            found.append(row)
+    return found[::-1]
 
 
 def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> list[Document]:
