@@ -99,8 +99,8 @@ async def _serve(folder: Folder, config: Config) -> int:
 
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         asyncio.get_running_loop().add_signal_handler(number, stop, status)
-    ops = OpsPort(config) if config.ops_port >= 0 else None  # first: a port that is taken is told at once
     hall = open_hall(folder, config)
+    ops: OpsPort | None = None
     watched: asyncio.Task[None] | None = None
     try:
         coordinator = Coordinator(hall)
@@ -109,6 +109,7 @@ async def _serve(folder: Folder, config: Config) -> int:
         )
         server = build(hall, coordinator)
         port = bind(server, certificate, config.host, config.port)
+        ops = OpsPort(config) if config.ops_port >= 0 else None
         await coordinator.open()
         await server.start()
         print(

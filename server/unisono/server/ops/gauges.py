@@ -11,7 +11,6 @@ from unisono.identity import expiry
 from unisono.server.rounds import InRound, expects
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.lineage import Lineage
-from unisono.server.store import Client
 
 from .health import Certificate
 
@@ -29,7 +28,7 @@ class Gauges:
     async def exposition(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         self._runs()
-        online = frozenset(self._hall.presence.online())
+        online = len(self._hall.presence.online())
         return await self._hall.workers.file(self._written, online)
 
     def _runs(self) -> None:
@@ -56,26 +55,24 @@ class Gauges:
             left = lineage.plan.rounds.idle_seconds - max(silence.values())
             meters.set(names.RUN_SECONDS_LEFT, max(0.0, left), lineage.id)
 
-    def _written(self, online: frozenset[str]) -> bytes:
+    def _written(self, online: int) -> bytes:
         hall, meters = self._hall, self._hall.meters
         usage = shutil.disk_usage(hall.blobs.root)
         meters.set(names.DISK_FREE, usage.free)
         meters.set(names.DISK_SIZE, usage.total)
         meters.set(names.CERTIFICATE, expiry(hall.authority.certificate_pem), "ca")
         meters.set(names.CERTIFICATE, expiry(self._certificate.current()), "server")
-        self._clients(hall.store.clients(), online)
+        self._clients(online)
         return generate_latest(meters.registry)
 
-    def _clients(self, clients: tuple[Client, ...], online: frozenset[str]) -> None:
+    def _clients(self, online: int) -> None:
         meters = self._hall.meters
-        enrolled = [client for client in clients if client.enrolled]
-        here = sum(client.name in online for client in enrolled)
-        states = {"online": here, "offline": len(enrolled) - here, "revoked": len(clients) - len(enrolled)}
+        enrolled, revoked, first = self._hall.store.client_figures()
+        states = {"online": online, "offline": max(0, enrolled - online), "revoked": revoked}
         for state, count in states.items():
             meters.set(names.CLIENTS, count, state)
-        ends = [client.tls_not_after for client in enrolled if client.tls_not_after is not None]
-        if ends:
-            meters.set(names.CERTIFICATE, min(ends), "client")
+        if first is not None:
+            meters.set(names.CERTIFICATE, first, "client")
 
 
 _OF_RUNS = (

@@ -214,6 +214,15 @@ class Enrolling:
         audit.append(self.connection, self.wall, audit.Entry(kind, subject, body=canonical(body)))
 
 
+def figures(connection: sa.Connection) -> tuple[int, int, float | None]:
+    """Return how many clients are enrolled, how many revoked, and when the first certificate in use ends."""
+    here = _CLIENTS.c.state == "enrolled"
+    total = sa.select(sa.func.count(), sa.func.min(_CLIENTS.c.tls_not_after))
+    enrolled, first = connection.execute(total.where(here)).one()
+    revoked = connection.scalar(sa.select(sa.func.count()).where(~here)) or 0
+    return enrolled, revoked, first
+
+
 def clients(connection: sa.Connection, name: str | None) -> tuple[Client, ...]:
     """Return all clients, or the one of that name, by their numbers; revoked ones too."""
     query = sa.select(_CLIENTS).order_by(_CLIENTS.c.number)
