@@ -78,6 +78,7 @@ class Play:
 
     def __init__(self, federation: Federation, asked: Asked) -> None:
         self._f, self._asked = federation, asked
+        self._log, self._begun = federation.site(VICTIM) / "client" / "trainer.log", 0
 
     def quiet(self) -> float:
         """Return how long a round lasts that nothing befalls: the median of a run's, but for the first."""
@@ -100,6 +101,7 @@ class Play:
         return [Found(lasted[n - 1], len(rows[n]["survivors"]), rows[n]["attempts"]) for n in hurt]
 
     def _start(self, rounds: int, idle: float) -> str:
+        self._begun = self._log.stat().st_size if self._log.exists() else 0  # what earlier runs said
         values = {"rounds": rounds, "idle": idle, "size": round(self._asked.mb * 250_000)}
         return self._f.run_plan(
             PLAN.format(
@@ -110,15 +112,11 @@ class Play:
 
     def _until_training(self, number: int) -> None:
         """Return when the victim is a third of the way through a round's training."""
-        log, said = self._f.site(VICTIM) / "client" / "trainer.log", f"training in round {number}\n"
-        before = self._said.get(number, 0)
+        said = f"training in round {number}\n".encode()
         for _ in self._f.patience(120, f"training in round {number}"):
-            if log.exists() and (times := log.read_text().count(said)) > before:
-                self._said[number] = times
+            if said in self._log.read_bytes()[self._begun :]:
                 break
         time.sleep(self._asked.seconds / 3)
-
-    _said: dict[int, int] = {}  # noqa: RUF012 - of this process: one log for all runs
 
     # faults
 
