@@ -29,7 +29,7 @@ OFFLINE = {
 
 def override(engine: Engine) -> Path:
     """Return a compose file that says, beside the shipped one, how images are built here."""
-    arguments = OFFLINE if engine.own else {}
+    arguments = OFFLINE if engine.offline else {}
     build = {"build": {"args": arguments}} if arguments else {}
     file = engine.folder / "override.json"
     file.write_text(json.dumps({"services": {"coordinator": build, "client": build}}))
@@ -38,13 +38,13 @@ def override(engine: Engine) -> Path:
 
 def options(engine: Engine) -> list[str]:
     """Return the same for `docker build`."""
-    given = OFFLINE if engine.own else {key: os.environ[key] for key in ("TORCH_INDEX",) if key in os.environ}
+    given = OFFLINE if engine.offline else {key: os.environ[key] for key in ("TORCH_INDEX",) if key in os.environ}
     return [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
 
 
 def prepare(engine: Engine) -> None:
     """Make base and wheels, side by side, where they cannot be fetched from a build."""
-    if not engine.own:
+    if not engine.offline:
         return
     KEPT.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCKER = "/usr/bin/docker"  # Debian's own: another one earlier on the path may lack what `build` needs
+OFFLINE = "UNISONO_OFFLINE_ENGINE"  # set: the engine of DOCKER_HOST has no way to a registry
 PACKAGES = ("docker.io", "mmdebstrap", "iptables", "iproute2", "libfaketime")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 ROOT = Path(__file__).parents[2]
@@ -62,13 +63,13 @@ def must(*words: str | Path, seconds: float = 300.0, environment: Mapping[str, s
 
 @dataclass(slots=True)
 class Engine:
-    """Where the engine is and how it is asked.  `own`: it was started here and reaches no registry."""
+    """Where the engine is and how it is asked.  `offline`: it reaches no registry, so the base is made here."""
 
     docker: str
     compose: tuple[str, ...]
     environment: dict[str, str]
     folder: Path
-    own: bool
+    offline: bool
     process: "subprocess.Popen[bytes] | None" = None
 
     def __call__(self, *words: str | Path, seconds: float = 300.0) -> Said:
@@ -104,7 +105,7 @@ def found() -> Engine:
     docker = shutil.which("docker") or DOCKER
     folder = Path(tempfile.mkdtemp(prefix="unisono-engine-"))
     if Path(docker).exists() and command(docker, "version", environment=environment).code == 0:
-        return Engine(docker, compose, environment, folder, own=False)
+        return Engine(docker, compose, environment, folder, offline=OFFLINE in os.environ)
     try:
         _installed()
         return _started(folder, compose, environment)
@@ -152,7 +153,7 @@ def _started(folder: Path, compose: tuple[str, ...], environment: dict[str, str]
             start_new_session=True,
         )
     engine = Engine(
-        DOCKER, compose, {**environment, "DOCKER_HOST": f"unix://{socket}"}, folder, own=True, process=process
+        DOCKER, compose, {**environment, "DOCKER_HOST": f"unix://{socket}"}, folder, offline=True, process=process
     )
     until = time.monotonic() + 60
     while engine("version").code != 0:
