@@ -85,7 +85,7 @@ def licences(tools: Path) -> Mapping[str, str]:
         tools / "bin" / "pip-licenses", "--python", sys.executable, "--format=json", "--from=mixed",
         "--with-system",
     )  # fmt: skip
-    return {line["Name"].lower(): line["License"] for line in json.loads(text)}
+    return {line["Name"].lower().replace("_", "-"): line["License"] for line in json.loads(text)}
 
 
 def table(known: Mapping[str, str]) -> Path:

@@ -38,7 +38,9 @@ def override(engine: Engine) -> Path:
 
 def options(engine: Engine) -> list[str]:
     """Return the same for `docker build`."""
-    given = OFFLINE if engine.offline else {key: os.environ[key] for key in ("TORCH_INDEX",) if key in os.environ}
+    given = (
+        OFFLINE if engine.offline else {key: os.environ[key] for key in ("TORCH_INDEX",) if key in os.environ}
+    )
     return [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
 
 

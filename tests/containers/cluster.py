@@ -44,7 +44,8 @@ class Cluster:
         return said.out
 
     def up(self, clients: int, *words: str) -> None:
-        self.must("up", "-d", f"--scale=client={clients}", *words)
+        said = self.compose("up", "-d", f"--scale=client={clients}", *words)
+        assert said.code == 0, f"{said.out[-1500:]}\n{self.compose('logs', '--tail=20').out[-4000:]}"
 
     def container(self, service: str) -> str:
         return self.containers(service)[0]

@@ -39,7 +39,9 @@ class Said:
 def command(
     *words: str | Path, seconds: float = 300.0, environment: Mapping[str, str] | None = None, feed: str = ""
 ) -> Said:
-    """Run one command to its end."""
+    """Run one command to its end; a program that is not there is code 127."""
+    if shutil.which(str(words[0])) is None:
+        return Said(127, f"{words[0]}: there is no such program")
     done = subprocess.run(  # noqa: S603
         [str(word) for word in words],
         input=feed,
@@ -102,7 +104,7 @@ def found() -> Engine:
     """Return an engine.  Raises NoEngine."""
     compose = _compose()
     environment = {**os.environ, "DOCKER_BUILDKIT": "1", "COMPOSE_PROJECT_NAME": "unisono-test"}
-    docker = shutil.which("docker") or DOCKER
+    docker = _docker()
     folder = Path(tempfile.mkdtemp(prefix="unisono-engine-"))
     if Path(docker).exists() and command(docker, "version", environment=environment).code == 0:
         return Engine(docker, compose, environment, folder, offline=OFFLINE in os.environ)
@@ -112,6 +114,12 @@ def found() -> Engine:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _docker() -> str:
+    """Return a docker that can build: the first of the path may lack its plug-in for that."""
+    first = shutil.which("docker") or DOCKER
+    return first if command(first, "buildx", "version").code == 0 else DOCKER
 
 
 def _compose() -> tuple[str, ...]:
@@ -153,7 +161,12 @@ def _started(folder: Path, compose: tuple[str, ...], environment: dict[str, str]
             start_new_session=True,
         )
     engine = Engine(
-        DOCKER, compose, {**environment, "DOCKER_HOST": f"unix://{socket}"}, folder, offline=True, process=process
+        DOCKER,
+        compose,
+        {**environment, "DOCKER_HOST": f"unix://{socket}"},
+        folder,
+        offline=True,
+        process=process,
     )
     until = time.monotonic() + 60
     while engine("version").code != 0:
