@@ -31,9 +31,10 @@ export class Chart {
   constructor(name) {
     this.name = name;
     this.words = h("figcaption");
-    this.at = h("p", { class: "quiet readout" });
+    this.at = h("span", { class: "readout" });
+    this.key = h("p", { class: "key", hidden: true });
     this.place = h("div", { class: "plot", role: "img" });
-    this.element = h("figure", { class: "card chart" }, h("h3", null, spell(name)), this.words, this.place, this.at);
+    this.element = h("figure", { class: "card chart" }, h("div", { class: "top" }, h("h3", null, spell(name)), this.at), this.words, this.key, this.place);
     this.plot = null;
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.plot?.destroy(); this.plot = null; this.again?.(); });
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.place);
@@ -56,6 +57,8 @@ export class Chart {
     this.marks = all.map((one) => best(one.rounds, this.name));
     this.ids = all.map((one) => one.id);
     this.caption(run);
+    this.key.hidden = !other;
+    this.key.replaceChildren(...this.ids.map((id, index) => h("span", { class: index ? "second" : "first" }, id)));
     if (this.plot && this.drawn === this.ids.join()) { this.plot.setData(this.data); return; }
     this.plot?.destroy();
     this.drawn = this.ids.join();
@@ -80,7 +83,7 @@ export class Chart {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { time: false } },
-      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, { ...axis, size: 58, values: (plot, ticks) => ticks.map((tick) => tick.toPrecision(3).replace(/\.?0+$/, "")) }],
+      axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, { ...axis, size: 58, values: (plot, ticks) => ticks.map((tick) => tick.toPrecision(3).replace(/\.?0+$/, "")) }],
       series: [{}, ...this.ids.map(line)],
       hooks: { draw: [(plot) => this.ring(plot, strokes)], setCursor: [(plot) => this.read(plot)] },
     };

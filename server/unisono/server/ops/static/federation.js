@@ -84,7 +84,7 @@ function clients() {
     { title: "Drop-outs", number: true, key: (r) => r.dropouts, cell: (r) => r.dropouts },
     { title: "Sent", number: true, key: (r) => r.bytes, cell: (r) => (r.bytes ? bytes(r.bytes) : "") },
     { title: "Tasks", key: (r) => r.tasks.join(), cell: (r) => r.tasks.join(", ") },
-    { title: "Version", key: (r) => r.software, cell: (r) => r.software },
+    { title: "Version", key: (r) => r.software, cell: (r) => r.software.replace("unisono/", "") },
     { title: "Signing key", cell: (r) => short(r.signing_spki_sha256) },
   ], { size: 50, sort: 0 });
 }

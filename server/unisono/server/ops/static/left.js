@@ -1,5 +1,5 @@
 // What left the sites, and how much privacy is spent.
-import { bytes, command, day, empty, h, many, protection, say, short, spell, time } from "./dom.js";
+import { bytes, command, day, empty, h, many, number, protection, say, short, spell, time } from "./dom.js";
 import { Table } from "./table.js";
 
 const EVERY = 4; // seconds between two looks while nothing happens
@@ -37,7 +37,7 @@ class Left {
     this.audit = audit();
     this.log = h("section", { class: "card" }, h("h2", null, "Audit log"),
       h("p", null, "Each line holds the hash of the line before. Who has written down the head can tell later whether anything was changed or taken out: ", h("code", null, "unisono audit verify"), "."),
-      this.head, this.count, this.audit.element, h("p", null, this.older));
+      this.count, this.head, this.audit.element, h("p", null, this.older));
     this.none = h("div");
     this.element = h("div", { class: "stack" }, this.none, this.controls, this.about, this.released, this.log);
     this.lines = [];
@@ -75,7 +75,7 @@ class Left {
     const total = rounds.reduce((sum, round) => sum + round.bytes_in, 0);
     const fact = (name, words) => h("div", null, h("dt", null, name), h("dd", null, words));
     this.about.replaceChildren(h("div", { class: "title" }, h("h2", null, `${run.id} `, h("span", { class: "task" }, run.task)), protection(run.protection)),
-      h("p", null, SAYS[run.protection] || "", " No training example, no code and no statistic of one site travels in any protection."),
+      h("p", null, SAYS[run.protection] || "", " No training example and no code travels, whatever the protection."),
       h("dl", { class: "facts" }, fact("releases", many(rounds.length, "sum")), fact("bytes from the sites", bytes(total)), ...privacy(run.privacy, fact)),
       ...(Object.keys(run.privacy || {}).length ? [] : [h("p", { class: "note" }, "This run has no differential privacy: what its sums and models tell about single examples is not bounded by any epsilon.")]));
     this.releases.set([...rounds].reverse());
@@ -116,15 +116,28 @@ function audit() {
     { title: "Run", cell: (r) => r.run },
     { title: "Who", cell: (r) => r.client },
     { title: "Detail", cell: detail },
-  ], { size: 25, none: "the log is empty" });
+  ], { size: 15, none: "the log is empty" });
 }
 
 function detail(line) {
-  const parts = Object.entries(line.detail || {}).filter(([, value]) => value !== null && value !== "");
-  const words = parts.map(([name, value]) => {
-    const text = typeof value === "string" ? value : JSON.stringify(value);
-    const brief = /^[0-9a-f]{64}$/.test(text) ? text.slice(0, 12) : text.length > 90 ? `${text.slice(0, 90)}…` : text;
-    return `${spell(name)} ${brief}`;
-  });
-  return h("span", { class: "detail", title: JSON.stringify(line.detail) }, words.join(" · "));
+  const { round, attempt, attempts, ...rest } = line.detail || {};
+  const parts = Object.entries(rest).map(([name, value]) => part(name, value)).filter((words) => words);
+  const where = [round ? `round ${round}` : "", (attempt || attempts) > 1 ? `attempt ${attempt || attempts}` : ""].filter((words) => words);
+  return h("span", { class: "detail", title: JSON.stringify(line.detail) }, [...where, ...parts].join(" · "));
+}
+
+// What somebody wants at a glance; the title has all of it.
+function part(name, value) {
+  if (name === "bytes") return bytes(value);
+  if (name === "bounds" || name === "state" && Array.isArray(value)) return "";
+  if (name === "metrics") return pairs(value).map(([metric, found]) => `${spell(metric)} ${number(found)}`).join(", ");
+  if (Array.isArray(value)) return value.length ? `${spell(name)} ${value.length}` : "";
+  if (value === null || value === "") return "";
+  if (typeof value === "number") return `${spell(name)} ${number(value)}`;
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return `${spell(name)} ${/^[0-9a-f]{64}$/.test(text) ? text.slice(0, 12) : text.length > 90 ? `${text.slice(0, 90)}…` : text}`;
+}
+
+function pairs(value) {
+  return Array.isArray(value) ? value : Object.entries(value || {});
 }

@@ -52,9 +52,9 @@ class Progress {
     this.offer(runs);
     const shown = [this.run, ...(this.other && this.other !== this.run ? [this.other] : [])];
     const found = await Promise.all(shown.map(async (id) => ({
-      ...runs.find((run) => run.id === id), rounds: (await this.get(`/api/v1/runs/${id}/rounds`)).rounds,
+      ...runs.find((run) => run.id === id), asked: runs.find((run) => run.id === id).rounds, rounds: (await this.get(`/api/v1/runs/${id}/rounds`)).rounds,
     })));
-    this.draw(found[0], found[1]);
+    await this.draw(found[0], found[1]);
   }
 
   offer(runs) {
@@ -71,24 +71,27 @@ class Progress {
     options(this.second, this.other, "no other run");
   }
 
-  draw(run, other) {
+  async draw(run, other) {
     if (!this.table || this.drawn !== run.id) this.begin(run);
     this.summary.replaceChildren(h("h2", null, `${run.id} `, h("span", { class: "task" }, run.task)), state(run.state),
-      protection(run.protection), h("p", { class: "rounds" }, `${run.round} of ${many(run.rounds, "round")}${run.reason ? ` · ${run.reason}` : ""}`));
+      protection(run.protection), h("p", { class: "rounds" }, `${run.round} of ${many(run.asked, "round")}${run.reason ? ` · ${run.reason}` : ""}`));
     const names = [...new Set(run.rounds.flatMap((round) => Object.keys(round.metrics)))].sort();
     if (this.columns !== names.join()) { this.columns = names.join(); this.tabulate(names); }
     this.table.set([...run.rounds].reverse());
+    this.compared.replaceChildren(...(other ? [comparison(run, other, names)] : []));
+    const none = run.round ? "its metrics come with the next round's updates" : "its first round is not published yet";
+    say(this.hint, names.length ? "" : `Nothing to draw: ${none}.`);
     for (const name of names) {
       if (!this.chart.has(name)) {
         const chart = new Chart(name);
         this.chart.set(name, chart);
         this.charts.append(chart.element);
       }
-      this.chart.get(name).show(run, other);
     }
-    this.compared.replaceChildren(...(other ? [comparison(run, other, names)] : []));
-    const none = run.round ? "its metrics come with the next round's updates" : "its first round is not published yet";
-    say(this.hint, names.length ? "" : `Nothing to draw: ${none}.`);
+    for (const name of names) { // one a frame: a long run draws without a pause that anybody feels
+      await new Promise((done) => setTimeout(done));
+      await this.chart.get(name)?.show(run, other);
+    }
   }
 
   begin(run) {
