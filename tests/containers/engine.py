@@ -65,7 +65,7 @@ def must(*words: str | Path, seconds: float = 300.0, environment: Mapping[str, s
 
 @dataclass(slots=True)
 class Engine:
-    """Where the engine is and how it is asked.  `offline`: it reaches no registry, so the base is made here."""
+    """Where the engine is and how it is asked.  `offline`: no registry is within its reach."""
 
     docker: str
     compose: tuple[str, ...]
