@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from unisono import plan as plans
 from unisono.base.errors import Error
@@ -149,6 +150,8 @@ class Coordinator:
         await asyncio.sleep(seconds)
 
     async def _live(self, lineage: Lineage) -> None:
+        clear_contextvars()  # of the call that started it
+        bind_contextvars(run=lineage.id)
         try:
             await lineage.driver.live()
         except Exception:  # a bug: begin again from what is saved, as after a crash

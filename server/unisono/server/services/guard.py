@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from unisono.base.errors import BadCredentials, Error, NotEnrolled, PeerFault, Refused, Unavailable
 from unisono.identity import Kind, Peer, peer_of
@@ -101,6 +102,7 @@ class Guard:
         if peer.kind not in self._kinds:
             wanted = " or ".join(self._kinds)
             raise NotEnrolled(f"a {peer.kind} certificate may not do this; it needs one of kind {wanted}")
+        bind_contextvars(**{peer.kind: peer.name})  # of this call's task: every line that comes of it says so
         self._check(peer)
         return Caller(peer, context.peer(), lambda: self._check(peer))
 
