@@ -20,6 +20,7 @@ from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.trainer_process import TaskFailure, TrainerProcess
 from unisono.client.runtime.training import Workbench
 from unisono.client.runtime.vault import Identity, Vault
+from unisono.client.runtime.vitals import Vitals, judged
 from unisono.client.trainer.failures import Failed, of_our_own, user_code
 from unisono.plan import canonical, digest, parse
 
@@ -136,3 +137,21 @@ def test_a_killed_trainer_is_asked_once_more(tmp_path: Path, vault: Vault, kills
         bench.stop()
         halt.close()
     assert log.read_text().split() == ["open", "describe"] * asked
+
+
+def test_the_health_file_is_written_over_where_no_other_finds_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, file = ManualClock(), tmp_path / "health.json"
+    vitals = Vitals(file, "hospital-a", clock)
+
+    def full(path: Path, text: str, encoding: str) -> int:
+        path.touch()
+        raise FULL
+
+    monkeypatch.setattr(Path, "write_text", full)
+    vitals.trouble("connection", "the disk is full; free some of it")
+    assert "the disk is full" in judged(file, clock.wall()).line
+    vitals.cured("connection")
+    assert "starting" in judged(file, clock.wall()).line
+    assert list(tmp_path.iterdir()) == [file]

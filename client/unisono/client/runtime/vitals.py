@@ -5,9 +5,11 @@ shows that the process runs, and what troubles it, which the driver's notices sa
 of the client's: no lock, no key, no connection.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +84,22 @@ class Vitals:
         """Write the file: whole or not at all.  It need not outlive a power failure, so nothing is synced."""
         vital = Vital(beat=self._clock.wall(), name=self._name, state=self._state, problems=self._problems)
         part = self._file.with_name(f"{self._file.name}.{os.urandom(4).hex()}")  # two threads may write
-        part.write_text(vital.model_dump_json(), encoding="utf-8")
-        part.replace(self._file)
+        try:
+            part.write_text(vital.model_dump_json(), encoding="utf-8")
+            part.replace(self._file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            self._write_over(vital)
+
+    def _write_over(self, vital: Vital) -> None:
+        """Say on a full disk that the process lives: into the room that the file has."""
+        data = vital.model_dump_json().encode()
+        if self._file.exists() and len(data) <= self._file.stat().st_blocks * 512:
+            with suppress(OSError), self._file.open("r+b", buffering=0) as file:
+                file.write(data)
+                file.truncate(len(data))
 
     def close(self) -> None:
         """Take the file away: nobody is here any more."""

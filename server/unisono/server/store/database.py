@@ -26,6 +26,8 @@ _PRAGMAS = (
     "cache_size = -1024",  # KiB a connection: rows are small, memory is promised away
 )
 _WRITES = "unisono_writes"
+_MAYBE_FULL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})  # said where there is no room, too
+_SCARCE = 1 << 16  # bytes
 
 
 class Database:
@@ -83,7 +85,7 @@ def _begin(connection: sa.Connection) -> None:
 
 def _ours(error: sa.exc.DBAPIError, path: Path) -> Error:
     match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
-        case sqlite3.SQLITE_FULL:
+        case code if code == sqlite3.SQLITE_FULL or (code in _MAYBE_FULL and _free(path) < _SCARCE):
             return Unavailable(f"disk full: nothing more can be written to {path}", retry_after=10.0)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Unavailable(f"{path} is busy", retry_after=1.0)
@@ -91,3 +93,8 @@ def _ours(error: sa.exc.DBAPIError, path: Path) -> Error:
             return Fault(f"{path} is damaged or no database ({error.orig}); restore the folder from a backup")
         case _:
             return Fault(f"{path}: {error.orig}")
+
+
+def _free(path: Path) -> int:
+    found = os.statvfs(path.parent)
+    return found.f_bavail * found.f_frsize
