@@ -26,7 +26,7 @@ from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.operators import Operators
 from unisono.server.runtime.workers import Workers
 from unisono.server.services import server as services
-from unisono.server.store import Change, Store, open_store
+from unisono.server.store import Change, Store, open_store, store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,6 +128,7 @@ class House:
             patch.object(process, "SystemClock", lambda: self.clock),
             patch.object(process, "Workers", lambda *_, **__: Inline(self)),
             patch.object(process, "open_store", self._open_store),
+            patch.object(store, "migrate", lambda database: None),  # the template is of this version
             patch.object(grpc.aio, "server", lambda *_, **__: self.server),
         ):
             self.hall = process.open_hall(self.folder, config)
@@ -137,14 +138,14 @@ class House:
         self.operators = Operators(self.hall, self.coordinator, acceptance)
 
     def _open_store(self, folder: Path, at_rest: AtRest | None = None) -> Store:
-        store = open_store(folder, at_rest)
-        database = store._database
+        opened = open_store(folder, at_rest)
+        database = opened._database
         for kind in ("_engine", "_writer"):
             compiled = _SHARED.setdefault("compiled", {})
             engine = getattr(database, kind).execution_options(compiled_cache=compiled)
             engine.dialect = _SHARED.setdefault("dialect", engine.dialect)
             setattr(database, kind, engine)
-        write, save = database.write, store.save
+        write, save = database.write, opened.save
 
         @contextmanager
         def guarded() -> Iterator[Any]:
@@ -158,8 +159,8 @@ class House:
             return numbers
 
         database.write = guarded  # type: ignore[method-assign]
-        store.save = saving  # type: ignore[method-assign]
-        return store
+        opened.save = saving  # type: ignore[method-assign]
+        return opened
 
     async def open(self) -> None:
         coordinator.BEAT = BEAT

@@ -1,10 +1,21 @@
 """Worlds that always run: one for each promise, and one for each bug that the simulation has found."""
 
+from collections.abc import Iterable
+
 import sim_ops as op
 
 SEALED, SECAGG = op.Setting(mode="sealed"), op.Setting(mode="secagg")
 FOUR = op.Setting(mode="secagg", sites=4)
 World = tuple[op.Setting, list[op.Op]]
+
+
+def dying(touches: Iterable[int], *, after: bool = False) -> list[op.Op]:
+    """Let the coordinator die at its n-th touch of the disk, for each n, in one life after the other."""
+    found: list[op.Op] = []
+    for number in touches:
+        found += [op.KillCoordinator(number, after), op.Advance(1.0), op.StartCoordinator(), op.Run(2)]
+    return found
+
 
 PINNED: dict[str, World] = {
     "nothing goes wrong, sealed": (SEALED, []),
@@ -18,21 +29,11 @@ PINNED: dict[str, World] = {
         SEALED,
         [step for site in range(30) for step in (op.Duplicate(site), op.Run(3), op.Ghost(), op.Ghost())],
     ),
-    "the coordinator dies at every fifth touch of its disk": (
-        SECAGG,
-        [
-            step
-            for _ in range(20)
-            for step in (op.KillCoordinator(5), op.Advance(1.0), op.StartCoordinator(), op.Advance(0.5))
-        ],
-    ),
-    "the coordinator dies after every seventh": (
+    "the coordinator dies again and again, later each time": (SECAGG, dying(range(3, 28))),
+    "the coordinator dies again and again after its touch": (SEALED, dying(range(4, 24), after=True)),
+    "the coordinator dies with each of its first orders": (
         SEALED,
-        [
-            step
-            for _ in range(15)
-            for step in (op.KillCoordinator(7, True), op.Advance(1.0), op.StartCoordinator(), op.Advance(0.5))
-        ],
+        [op.Slow(0, 3.0), op.Advance(6.0), *dying([1, 2, 3, 4, 5, 6, 7, 8, 9], after=True)],
     ),
     "each site dies at every fourth transaction": (
         SECAGG,

@@ -1,7 +1,9 @@
 """Plays a world and looks at what is left of it."""
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import sim_ops as op
@@ -12,7 +14,16 @@ from sim_time import VirtualLoop
 from sim_world import RUN, World
 from structlog.testing import capture_logs
 
+from unisono.client.runtime import ledger
+from unisono.client.runtime.notices import SatOut
+
+# What an honest coordinator with honest clients never writes into its log ...
 _LOUD = {
+    "secagg_fault",
+    "update_refused",
+    "answered_falsely",
+    "not_opened",
+    "not_aggregated",
     "driver_died",
     "beat_failed",
     "step_failed",
@@ -22,7 +33,9 @@ _LOUD = {
     "not_saved",
     "effect_failed",
 }
+# ... unless its disk fails, which explains these.
 _TROUBLE = {
+    "not_aggregated",
     "not_saved",
     "effect_failed",
     "fault",
@@ -31,6 +44,8 @@ _TROUBLE = {
     "driver_died",
     "beat_failed",
 }  # that a bad disk explains
+
+_BEARABLE = {"wrong_phase", "already_released", "already_revealed", "attempt_abandoned"}  # of faults alone
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ def play(setting: op.Setting, ops: Sequence[op.Op] = ()) -> Story:
     loop = VirtualLoop()
     asyncio.set_event_loop(None)
     try:
-        with federation() as path, sites_of_this_world(setting.mode), capture_logs() as lines:
+        with federation(setting.sites) as path, sites_of_this_world(setting.mode), capture_logs() as lines:
             world = World(setting, path, loop)
             try:
                 return loop.run_until_complete(_lived(world, ops, lines))
@@ -65,6 +80,7 @@ def play(setting: op.Setting, ops: Sequence[op.Op] = ()) -> Story:
 async def _lived(world: World, ops: Sequence[op.Op], lines: Sequence[Mapping[str, object]]) -> Story:
     await world.play(ops)
     await _left_behind(world)
+    _of_sites(world)
     for line in lines:
         event = line["event"]
         if event in _LOUD and not (world.disk.troubled and event in _TROUBLE):
@@ -101,3 +117,16 @@ async def _left_behind(world: World) -> None:
         raise Violation(f"the spool still holds {[file.name for file in files]}")
     if hall.blobs.digests() != hall.store.owned():
         raise Violation(f"blobs {hall.blobs.digests()} are not what is owned, {hall.store.owned()}")
+
+
+def _of_sites(world: World) -> None:
+    """No site saw what no honest coordinator causes, lost a line of its log, or keeps an update for ever."""
+    for site in world.sites:
+        for seen in site.seen:
+            if isinstance(seen, SatOut) and seen.code not in _BEARABLE:
+                raise Violation(f"{site.name} sat out: {seen.code}: {seen.reason}")
+        with closing(sqlite3.connect(site.folder / "state.db")) as database:
+            list(ledger.lines(database))
+        files = [file.name for file in (site.folder / "updates").glob("*")]
+        if files and site.want is not None:
+            raise Violation(f"{site.name} keeps {files} of a run that is over")

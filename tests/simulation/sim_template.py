@@ -16,9 +16,11 @@ from unisono.client.runtime.files import write_private
 from unisono.client.runtime.vault import Identity, Vault
 from unisono.crypto import SigningKey, TlsKey, system_entropy
 from unisono.identity import Authority, peer_of, request, signer_of
+from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
 from unisono.server.folder import Folder
 from unisono.server.founding import found
+from unisono.server.process import open_hall
 from unisono.server.store import open_store
 
 SITES = ("alder", "beech", "cedar", "daphne", "elm")
@@ -50,6 +52,9 @@ def _template() -> Path:
     for name in SITES:
         _enrol(path / name, name, ledger, authority)
     store.close()
+    opened = open_hall(folder, Config())  # what a first start makes
+    opened.workers.close()
+    opened.store.close()
     return path
 
 
@@ -77,8 +82,9 @@ def _enrol(folder: Path, name: str, ledger: Ledger, authority: Authority) -> Non
 
 
 @contextmanager
-def federation() -> Iterator[Path]:
-    """Return a copy of it: DIR/coordinator and a folder for each site."""
+def federation(sites: int) -> Iterator[Path]:
+    """Return a copy of it: DIR/coordinator and a folder for each of so many sites."""
     with scratch() as path:
-        copytree(_template(), path / "grove")
-        yield path / "grove"
+        for name in ("coordinator", *SITES[:sites]):
+            copytree(_template() / name, path / name)
+        yield path
