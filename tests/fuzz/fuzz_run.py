@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -54,10 +55,15 @@ def child(name: str, seconds: int) -> None:
             (learned / f"{each}-{label}").write_bytes(prefix + data)
 
     def one(data: bytes) -> None:
-        if name != EVERYTHING:
-            targets[name](data)
-        elif data:
-            targets[names[data[0] % len(names)]](data[1:])
+        try:
+            if name != EVERYTHING:
+                targets[name](data)
+            elif data:
+                targets[names[data[0] % len(names)]](data[1:])
+        except BaseException:
+            traceback.print_exc()  # libFuzzer ends the process without it
+            sys.stderr.flush()
+            raise
 
     longest = max(each.longest for each in targets.values())
     artifacts = LEARNED / "found" if name == EVERYTHING else HERE / "corpus" / name

@@ -195,8 +195,7 @@ async def _replies(handler: Any, messages: list[Any], context: Context) -> list[
     async with aclosing(handler.unary_stream(messages[0], context)) as stream:
         async for reply in stream:
             replies.append(reply)
-            if len(replies) == 3:
-                break
+            break
     return replies
 
 

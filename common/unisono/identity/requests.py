@@ -10,6 +10,7 @@ from cryptography.x509.oid import NameOID
 from unisono.base.errors import BadCredentials
 from unisono.base.ids import Digest
 from unisono.crypto import SigningKey, TlsKey, sha256_hex
+from unisono.crypto.keys import is_weak
 
 from .certificates import UNREADABLE
 
@@ -35,6 +36,8 @@ def signing_key(csr_pem: bytes) -> Ed25519PublicKey:
     key = _requested(csr_pem)
     if not isinstance(key, Ed25519PublicKey):
         raise BadCredentials("the request is not for an Ed25519 key, the only kind for signatures here")
+    if is_weak(key.public_bytes_raw()):
+        raise BadCredentials("the request is for an Ed25519 key of small order: anybody could sign with it")
     return key
 
 
