@@ -38,8 +38,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return await self._admins.unary(context, handle)
 
     async def ShowRun(self, request: pb.RunRequest, context: Context) -> pb.Document:  # noqa: N802
-        window = Window(request.first_round, request.last_round)
-        return await self._ask(context, lambda: self._operators.show(_run(request.run), window))
+        def ask() -> Awaitable[Mapping[str, object]]:
+            window = Window(request.first_round, request.last_round)
+            return self._operators.show(_run(request.run), window)
+
+        return await self._ask(context, ask)
 
     async def WatchRun(self, request: pb.RunRequest, context: Context) -> AsyncIterator[pb.Document]:  # noqa: N802
         async def handle(caller: Caller) -> AsyncIterator[pb.Document]:

@@ -1,5 +1,7 @@
 """The gRPC server: one port, mutual TLS, every service behind its guard."""
 
+from typing import Any
+
 import grpc
 
 from unisono.base.errors import BadConfiguration
@@ -20,7 +22,8 @@ from unisono.wire.v1 import admin_pb2_grpc, enrolment_pb2_grpc, round_pb2_grpc
 from .admin import AdminService
 from .enrolment import EnrolmentService
 from .guard import Crowd, Guard
-from .metering import Metering
+from .metering import measured
+from .reading import Registrar
 from .rounds import RoundService
 from .tls import ServerCertificate
 from .transfer import Limits, TransferService, add_to_server
@@ -70,20 +73,20 @@ def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PRO
     uploads = Uploads(acceptance, hall.spool, hall.blobs, hall.presence, hall.workers, hall.meters)
     downloads = Downloads(hall.blobs, hall.workers, hall.meters)
     server = grpc.aio.server(
-        interceptors=(Metering(hall.meters),),
         options=(*OPTIONS, ("grpc.server_handshake_timeout_ms", round(1000 * config.handshake_seconds))),
         maximum_concurrent_rpcs=config.max_concurrent_rpcs,
     )
+    services: Any = Registrar(server)  # Any: the generated code names the two classes of servers only
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(Enrolling(hall), joins, joining, anybody), server
+        measured(EnrolmentService(Enrolling(hall), joins, joining, anybody), hall.meters), services
     )
     round_pb2_grpc.add_RoundServiceServicer_to_server(
-        RoundService(hall, Clients(hall), clients, protocols), server
+        measured(RoundService(hall, Clients(hall), clients, protocols), hall.meters), services
     )
-    add_to_server(TransferService(uploads, downloads, Library(hall), anybody, limits), server)
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(
-        AdminService(Operators(hall, coordinator, acceptance), admins, anybody), server
-    )
+    transfers = TransferService(uploads, downloads, Library(hall), anybody, limits)
+    add_to_server(measured(transfers, hall.meters), services)
+    operators = AdminService(Operators(hall, coordinator, acceptance), admins, anybody)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(measured(operators, hall.meters), services)
     return server
 
 

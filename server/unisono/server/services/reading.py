@@ -1,0 +1,71 @@
+"""Bytes that are not the message they should be: refused like everything else that a peer does wrong.
+
+gRPC reads a request before any handler of ours sees it.  What it cannot read ends as UNKNOWN, with a
+traceback in the log and without a word on who sent it.  Here the handler is called all the same, with
+something in the request's place that raises BadMessage as soon as it is looked at: inside the guard, which
+knows the rest.
+(Found by fuzzing over gRPC.)
+"""
+
+from __future__ import annotations  # the classes of grpc are generic in its stubs only
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from unisono.base.errors import BadMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Unreadable:
+    """Stands where a request should."""
+
+    def __init__(self, method: str, size: int) -> None:
+        self._method, self._size = method, size
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise BadMessage(f"these {self._size} bytes are no message for {self._method.rpartition('/')[2]}")
+
+
+class Registrar:
+    """Takes the place of the server where services are added to it."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Add them, so that they see what could not be read."""
+        self._server.add_generic_rpc_handlers(tuple(map(_Reading, handlers)))
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Pass over the same handlers once more: an asyncio server has no use for them."""
+
+
+class _Reading(grpc.GenericRpcHandler):
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._known: dict[str, Any] = {}  # by method of ours: a stranger's is None and not kept
+
+    def service(self, handler_call_details: Any) -> Any:
+        method = handler_call_details.method
+        if method not in self._known:
+            found = self._inner.service(handler_call_details)
+            if found is None:
+                return None
+            self._known[method] = found._replace(
+                request_deserializer=_reading(found.request_deserializer, method)
+            )
+        return self._known[method]
+
+
+def _reading(read: Callable[[bytes], object], method: str) -> Callable[[bytes], object]:
+    def forgiving(data: bytes) -> object:
+        try:
+            return read(data)
+        except DecodeError:
+            return Unreadable(method, len(data))
+
+    return forgiving
