@@ -12,6 +12,7 @@ from unisono.client.admin import watching
 from unisono.client.admin.connection import Answer
 from unisono.client.admin.documents import Run, read
 from unisono.client.admin.events import EventLines
+from unisono.client.admin.pace import Pace, Paces
 from unisono.client.admin.view import closing, view
 
 WALL = 1_795_255_451.0  # 2026-11-21T10:04:11Z
@@ -91,18 +92,27 @@ def test_the_end_is_a_line() -> None:
     ]
 
 
+def moved(done: int) -> Run:
+    """Return the run with hospital-b so far in its upload."""
+    status = json.loads(json.dumps(document()["status"]))
+    status["clients"][1]["done"] = done
+    return run(status=status)
+
+
 def test_the_picture_says_what_for_whom_and_how_long() -> None:
     console = Console(width=100, no_color=True, force_terminal=False)
     with console.capture() as captured:
-        console.print(view(run()))
+        paces = Paces()
+        paces.take(moved(0), 0.0)
+        console.print(view(run(), paces.take(moved(6200), 3.0)))
     shown = captured.get()
     for words in (
-        "r-0007 readmission · sealed · round 4 of 20 · 1 m 12 s, about 6 m 48 s left",
+        "r-0007 readmission · sealed · round 4 of 20 · 1 m 12 s, about 26 s left",
         "accuracy 0.2 0.4 0.6",
         "round 4 (attempt 2)   announced ✓   collecting ▶   aggregating",
         "hospital-a  uploaded",
-        "uploading 6.2 kB of 10.4 kB",
-        "training 80 %",
+        "6.2 of 10.4 kB   2.1 kB/s   2.0 s left",
+        "80 %",
         "silent for 31 s",
         "waiting for 2 more clients (2 of 4; 3 needed), 41 s left",
     ):
@@ -207,3 +217,59 @@ def test_the_exit_code_and_the_reason(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_interrupt_leaves_the_run_alone_and_says_so() -> None:
     with pytest.raises(KeyboardInterrupt, match="r-0007 goes on; watch it again: unisono run watch r-0007"):
         watching.follow(Streams([document(), KeyboardInterrupt()]), "", as_json=True)
+
+
+def drawn(one: Run, paces: Mapping[str, Pace] | None = None, width: int = 100) -> str:
+    console = Console(width=width, no_color=True, force_terminal=False)
+    with console.capture() as captured:
+        console.print(view(one, paces or {}))
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ("advertising", "advertising ▶   sharing   uploading   agreeing   revealing   opening"),
+        ("uploading", "advertising ✓   sharing ✓   uploading ▶   agreeing   revealing   opening"),
+        ("opening", "revealing ✓   opening ▶"),
+        ("closing", "closing ▶"),
+        ("", "round 4"),
+    ],
+)
+def test_the_legs_of_secure_aggregation_are_steps(phase: str, words: str) -> None:
+    status = {**_status(run()), "phase": phase, "attempt": 1}
+    assert words in drawn(run(status=status, protection="secagg"))
+
+
+def test_of_very_many_those_are_shown_who_are_waited_for() -> None:
+    clients: list[dict[str, object]] = [{"name": f"site-{n}", "state": "uploaded"} for n in range(95)]
+    clients += [{"name": "slow", "state": "working", "stage": "training", "done": 1, "total": 9}]
+    clients += [{"name": "mute", "state": "working", "silent_seconds": 44.0}]
+    shown = drawn(run(status={**_status(run()), "clients": clients}))
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[2][0] == "mute"
+    assert lines[3][:2] == ["slow", "training"]
+    assert "and 82 others: 82 uploaded" in shown
+    assert len(lines) < 24, "it fits a small terminal"
+
+
+def test_a_sites_own_limits_are_said() -> None:
+    client = {"name": "a", "state": "working", "note": "outside its hours until 20:00"}
+    assert "outside its hours until 20:00" in drawn(run(status={**_status(run()), "clients": [client]}))
+
+
+def test_a_pace_needs_time_and_begins_anew_with_each_step() -> None:
+    paces = Paces()
+    assert paces.take(moved(100), 0.0) == {}
+    assert paces.take(moved(200), 0.2) == {}, "too soon to tell"
+    assert paces.take(moved(1100), 1.0)["hospital-b"] == Pace(1000.0, 9.3)
+    assert "hospital-b" not in paces.take(moved(50), 2.0), "another attempt"
+    for second in range(3, 60):
+        paces.take(moved(50 + (second - 2) * 10), float(second))
+    assert paces.take(moved(650), 61.0)["hospital-b"].rate == pytest.approx(10.0, rel=0.2)
+
+
+def test_a_narrow_terminal_loses_no_line() -> None:
+    shown = drawn(run(), width=40)
+    assert "accuracy" in shown
+    assert "hospital-d" in shown

@@ -28,13 +28,14 @@ class ClientStatus(Document):
     done: int = 0
     total: int = 0
     silent_seconds: float = 0.0
+    note: str = ""  # how the site's own limits hold it up
 
 
 class Status(Document):
     """Where a run stands and what it waits for."""
 
     stage: str  # waiting, initialising, in_round, ended
-    phase: str = ""  # announced, collecting, aggregating
+    phase: str = ""  # announced, collecting, aggregating, or under secagg the leg
     what: str = ""  # train, evaluate
     round: int = 0
     rounds: int = 0

@@ -81,10 +81,12 @@ def _shown(as_json: bool) -> Iterator[Show]:
     elif sys.stdout.isatty():
         from rich.live import Live  # noqa: PLC0415 - only a terminal pays for it
 
+        from .pace import Paces  # noqa: PLC0415
         from .view import view  # noqa: PLC0415
 
+        paces, ticks = Paces(), SystemClock().ticks
         with Live(transient=True, refresh_per_second=8) as live:
-            yield lambda answer: live.update(view(answer.value))
+            yield lambda answer: live.update(view(answer.value, paces.take(answer.value, ticks())))
     else:
         lines, clock = EventLines(), SystemClock()
 
