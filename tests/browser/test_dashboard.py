@@ -255,7 +255,7 @@ def test_j_the_keyboard_reaches_everything(look: Look) -> None:
 
 
 def test_k_the_coordinator_restarts_and_asks_for_a_token(look: Look, hospital: Hospital) -> None:
-    """The page says that nobody answers, goes on by itself, and has a form for the token, without a reload."""
+    """The page says that nobody answers, goes on by itself, and has a form for the token."""
     page = look.go("now")
     coordinator = next(p for p in hospital.processes if p.log.name.endswith("coordinator.log"))
     token = hospital.root / "ops.token"

@@ -11,7 +11,9 @@ from ops_world import Answer, Watched, event, until, watched
 from prometheus_client.parser import text_string_to_metric_families
 
 from unisono import telemetry
+from unisono.base.ids import ClientName, RunId
 from unisono.server.ops import live
+from unisono.server.rounds import Lost
 from unisono.wire.v1 import admin_pb2 as admin
 
 if TYPE_CHECKING:
@@ -202,6 +204,19 @@ def test_metrics_of_a_run(path: Path, play: Play) -> None:
             known = {metric.name for metric in telemetry.METRICS}
             assert {name for name in found if name.startswith("unisono_")} == known
             assert not found["unisono_epsilon"].samples, "no privacy is accounted, so none is claimed"
+
+    play(story())
+
+
+def test_who_is_left_out_is_counted(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with watched(path) as seen:
+            run, sites = await two_sites(seen)
+            await sites[0].work([1.0, 0.0])
+            lineage = seen.federation.hall.runs[RunId(run)]
+            await lineage.driver.handle(Lost(ClientName("b"), "silent for 60 s"))
+            found = families(await seen.browser.get("/metrics"))
+            assert value(found, "unisono_updates_total", result="left_out", reason="lost") == 1
 
     play(story())
 

@@ -1,17 +1,18 @@
-"""What a saved step means for the metrics: rounds, attempts, phases, and who was left out."""
+"""What a saved step means for the metrics: rounds, attempts, phases, and who was left out of them."""
 
 from dataclasses import dataclass
 
-from unisono.base.ids import ClientName, RunId
+from unisono.base.ids import RunId
 from unisono.server.rounds import (
-    Announced,
     AttemptFailed,
     Fact,
     InRound,
+    Lost,
     RoundPublished,
     Run,
     RunEnded,
     Securing,
+    TaskFailed,
 )
 from unisono.server.store import Change, Store
 from unisono.telemetry.meters import Meters
@@ -27,9 +28,18 @@ class Metered:
     meters: Meters
 
     def save(self, run: RunId, change: Change) -> tuple[int, ...]:
-        """Write all of `change` in one transaction, and measure that."""
+        """Write all of `change` in one transaction, measure that, and count who is left out by it."""
         with self.meters.saving():
-            return self.store.save(run, change)
+            numbers = self.store.save(run, change)
+        for event in change.events:
+            match event:
+                case Lost():
+                    self.meters.update("left_out", "lost")
+                case TaskFailed():
+                    self.meters.update("left_out", "failed")
+                case _:
+                    pass
+        return numbers
 
 
 def began(hall: Hall, run: RunId, state: Run) -> None:
@@ -44,8 +54,6 @@ def tally(hall: Hall, run: RunId, before: Run, after: Run, facts: tuple[Fact, ..
         ticks = hall.clock.ticks()
         hall.meters.phase_left(phase, ticks - since)
         hall.phases[run] = now, ticks
-    for client in _left_out(after) - _left_out(before):
-        hall.meters.update("left_out", "lost" if client in after.away else "failed")
     for fact in facts:
         match fact:
             case RoundPublished(seconds=seconds):
@@ -69,10 +77,3 @@ def phase_of(run: Run) -> str:
 def _attempt(run: Run) -> tuple[int, int]:
     stage = run.stage
     return (stage.round, stage.attempt) if isinstance(stage, InRound) else (run.round, 0)
-
-
-def _left_out(run: Run) -> frozenset[ClientName]:
-    stage = run.stage
-    if not isinstance(stage, InRound) or isinstance(stage.phase, Announced):
-        return frozenset()
-    return frozenset(client for client, _ in stage.phase.dropped)
