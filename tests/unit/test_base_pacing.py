@@ -71,6 +71,26 @@ def test_on_a_slow_link_a_piece_takes_seconds_not_minutes(rate: float) -> None:
     assert max(gaps[8:]) <= 4.0
 
 
+def test_what_a_buffer_swallows_says_nothing_about_the_link() -> None:
+    """Two megabytes vanish into windows and kernels at once; a piece of 1 MiB behind them takes minutes."""
+    pieces, buffered, gaps = Pieces(size=128 << 10, blind=8 << 20), 4 << 20, []
+    for _ in range(10):
+        for piece in pieces.cut(bytes(MOST_PIECE)):
+            took = 0.0 if buffered > 0 else len(piece) / 7_000
+            buffered -= len(piece)
+            gaps.append(len(piece) / 7_000)  # what the other side sees
+            pieces.took(took, len(piece))
+    assert max(gaps) < 20
+    quick = Pieces(size=128 << 10, blind=8 << 20)
+    sizes = []
+    for _ in range(12):
+        for piece in quick.cut(bytes(MOST_PIECE)):
+            sizes.append(len(piece))
+            quick.took(0.001, len(piece))
+    assert sizes[:64] == [128 << 10] * 64
+    assert sizes[-2:] == [MOST_PIECE] * 2
+
+
 def test_on_a_fast_link_pieces_are_whole_chunks_which_are_not_copied() -> None:
     pieces, chunk = Pieces(), bytes(MOST_PIECE)
     for _ in range(2):

@@ -1,10 +1,13 @@
 """A quorum goes on without who may not fetch the model before the evening; nobody else is left for that."""
 
+from dataclasses import replace
+
 import pytest
 from secagg_world import names
 from test_rounds_securing import World, plan_of
 
-from unisono.server.rounds import InRound, Lost, Securing, spared
+from unisono.base.ids import Digest
+from unisono.server.rounds import Initialising, InRound, Lost, Securing, begin, spared
 
 LATE = names(5)[4]
 
@@ -54,3 +57,16 @@ def test_who_uploads_is_left_to_the_grace() -> None:
     world.reach("uploading", names(5))
     assert spared(world.plan, world.run, frozenset({LATE})) == frozenset()
     assert leg(world) == "uploading"
+
+
+def test_a_first_model_is_asked_of_a_site_that_may_send_it() -> None:
+    plan = plan_of(3, rounds={"wait": "all"})
+    a, b, c = names(3)
+    digest = Digest("22" * 32)
+    run = replace(
+        begin(plan, 0.0).run, roster=(a, b, c), stage=Initialising(a, digest, ((b, digest), (c, digest)))
+    )
+    assert spared(plan, run, frozenset({a})) == {a}
+    assert spared(plan, run, frozenset({b})) == frozenset()
+    assert spared(plan, run, frozenset({a, b, c})) == frozenset()
+    assert spared(plan, replace(run, away=frozenset({b, c})), frozenset({a})) == frozenset()

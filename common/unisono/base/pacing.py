@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+B = TypeVar("B", bytes, memoryview)
 LEAST_PIECE, MOST_PIECE = 1 << 10, 1 << 20  # bytes of a chunk; the largest is that of the wire contract
 FIRST_PIECE = 64 << 10
+BUFFERED = 8 << 20  # bytes that windows, kernels and relays may take at once, however slow the link
 QUICK, SLOW = 0.5, 2.0  # seconds for a piece: then the next ones are larger, or smaller
 
 
@@ -49,16 +52,19 @@ class Pieces:
     The other side sees progress when a piece is whole: a chunk of 1 MiB takes 150 s over 56 kbit/s, longer
     than a plan waits for a sign of life.  Pieces begin small, double while they are quick, and halve when
     they are slow; on a fast link all but the first few are of the full size.
+
+    Where much is taken before the link is felt, quickness says nothing for the first `blind` bytes.
     """
 
     most: int = MOST_PIECE
     size: int = FIRST_PIECE
+    blind: int = 0
 
     def __post_init__(self) -> None:
         self.most = min(MOST_PIECE, max(LEAST_PIECE, self.most))
         self.size = min(self.size, self.most)
 
-    def cut(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    def cut(self, data: B) -> Iterator[B]:
         """Yield `data` in pieces; each is as large as is right when it is asked for."""
         place, total = 0, len(data)
         while place < total:
@@ -70,5 +76,6 @@ class Pieces:
         """Note how long the link took for a piece of `size` bytes."""
         if seconds > SLOW:
             self.size = max(LEAST_PIECE, self.size // 2)
-        elif seconds < QUICK and size >= self.size:
+        elif seconds < QUICK and size >= self.size and not self.blind:
             self.size = min(self.most, self.size * 2)
+        self.blind = max(0, self.blind - size)

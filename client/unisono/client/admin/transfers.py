@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol, Self
 
 from unisono.base.errors import BadConfiguration, Corrupt, PeerFault, Unavailable
 from unisono.base.ids import Digest
+from unisono.base.pacing import BUFFERED, FIRST_PIECE, Pieces
 from unisono.crypto.digest import Sha256
 from unisono.tensors import Entry, Manifest, Reader, plain
 
@@ -156,10 +157,15 @@ class _Patience:
 
 
 def _told(slices: Iterator[bytes], offset: int, moved: Moved) -> Iterator[bytes]:
+    """Yield what is sent in pieces that the link takes in a second or two, and tell of each."""
+    pieces = Pieces(size=2 * FIRST_PIECE, blind=BUFFERED)
     for data in slices:
-        yield data
-        offset += len(data)
-        moved(offset)
+        for piece in pieces.cut(data):
+            began = time.monotonic()
+            yield piece
+            pieces.took(time.monotonic() - began, len(piece))
+            offset += len(piece)
+            moved(offset)
 
 
 def _resume(part: Path) -> Sha256:

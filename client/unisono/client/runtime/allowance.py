@@ -10,7 +10,7 @@ from typing import Protocol
 
 from unisono.base.clock import Clock
 from unisono.base.errors import Error
-from unisono.base.pacing import MOST_PIECE, Bucket, Pieces
+from unisono.base.pacing import BUFFERED, FIRST_PIECE, MOST_PIECE, Bucket, Pieces
 from unisono.client.config import Network
 
 from .halt import Halt
@@ -34,7 +34,7 @@ class Outlet(Protocol):
         """Raise Resting outside the site's hours."""
         ...
 
-    def passing(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    def passing(self, data: bytes) -> Iterator[bytes]:
         """Yield `data` in pieces, each when it may go; fewer of them when the hours are over."""
         ...
 
@@ -47,7 +47,8 @@ class Allowance:
         self.hours = network.span
         self._clock, self._halt, self._day = clock, halt, day
         self._bucket = Bucket(rate, rate) if rate else None
-        self._pieces = Pieces(most=round(rate) if rate else MOST_PIECE)
+        # The coordinator's window and the kernel take megabytes at once.  What was learnt is kept.
+        self._pieces = Pieces(round(rate) if rate else MOST_PIECE, 2 * FIRST_PIECE, BUFFERED)
 
     def opens_in(self) -> float:
         """Return the seconds until something may move; 0 if it may now."""
@@ -65,7 +66,7 @@ class Allowance:
         if self.opens_in():
             raise Resting(f"outside the hours {self.hours} of [network]")
 
-    def passing(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    def passing(self, data: bytes) -> Iterator[bytes]:
         """Yield `data` in pieces, each when it may go; fewer of them when the hours are over.
 
         It is called by gRPC's thread, which has no use for an exception: it ends instead.

@@ -4,6 +4,8 @@ With `wait = "quorum"` nobody is waited for longer than `grace_seconds` once eno
 that, in the legs in which keys and shares are made, the protocol needs everybody's word: a site that may not
 fetch the model before the evening would keep all others from uploading until then.  Who is only slow is
 waited for: the others train meanwhile.
+
+A first model is asked of another site in any case: all have made the same.
 """
 
 from unisono.base.ids import ClientName
@@ -12,12 +14,15 @@ from unisono.secagg.shared.laying import terms_of
 from unisono.secagg.shared.terms import FEWEST
 
 from .aside import protected
-from .phases import InRound, Run, Securing
+from .phases import Initialising, InRound, Run, Securing
 
 
 def spared(plan: Plan, run: Run, resting: frozenset[ClientName]) -> frozenset[ClientName]:
     """Return those of the resting whom the round need not wait for: none, if it is too small without them."""
     match run.stage:
+        case Initialising(source, _, others):  # any other site has the same first model
+            free = any(client not in run.away | resting for client, _ in others)
+            return resting & {source} if free else frozenset()
         case InRound(phase=Securing(cohort=cohort, waiting=waiting, leg="advertising" | "sharing") as phase):
             late = resting & waiting
             left = len(cohort) - len(phase.dropped) - len(late)
