@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from unisono.base.clock import ManualClock
-from unisono.base.errors import BadConfiguration, BadCredentials, Unreachable
+from unisono.base.errors import BadConfiguration, BadCredentials, Unavailable, Unreachable
 from unisono.base.system_clock import SystemClock
 from unisono.client.runtime.channel import Credentials, open_channel
-from unisono.client.runtime.enrol import enrol
+from unisono.client.runtime.enrol import MOST_WAIT, enrol, patiently
 from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.link import Capabilities, Link
 from unisono.client.runtime.renewal import due, renew
@@ -227,3 +227,40 @@ def test_a_renewal_for_another_key_leaves_the_old_pair(federation: Federation, t
         renew(Wrong(), tmp_path, CLOCK.wall())
     assert Credentials.read(tmp_path, "tls") == before
     assert SigningKey.from_bytes((tmp_path / "signing.key").read_bytes()).public
+
+
+def test_joining_waits_its_turn_as_long_as_the_coordinator_says() -> None:
+    answers: list[Unavailable | str] = [
+        Unavailable("too many tries", 20.0),
+        Unavailable("too many", 0.5),
+        "in",
+    ]
+    slept: list[float] = []
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    assert patiently(ask, slept.append) == "in"
+    assert 20.0 <= slept[0] <= 25.0  # spread out: others were told the same
+    assert 0.5 <= slept[1] <= 0.7
+
+
+def test_joining_gives_up_in_the_end_and_at_once_where_nobody_is() -> None:
+    slept: list[float] = []
+
+    def busy() -> str:
+        raise Unavailable("too many tries", 60.0)
+
+    def gone() -> str:
+        raise Unreachable("cannot reach it", 1.0)
+
+    with pytest.raises(Unavailable, match="too many tries"):
+        patiently(busy, slept.append)
+    assert 180 <= sum(slept) <= MOST_WAIT
+    slept.clear()
+    with pytest.raises(Unreachable):
+        patiently(gone, slept.append)
+    assert slept == []
