@@ -43,6 +43,14 @@ PINNED: dict[str, World] = {
             for step in (op.KillSite(number, 4, number % 2 > 0), op.Advance(0.5), op.StartSite(number))
         ],
     ),
+    "a site dies after ever more messages": (
+        SECAGG,
+        [
+            step
+            for number in range(1, 24)
+            for step in (op.Advance(0.1), op.Only(0, number), op.KillSite(0), op.StartSite(0))
+        ],
+    ),
     "all say their word at once, and the disk is full": (
         FOUR,
         [step for _ in range(12) for step in (op.DiskFull(2), op.Run(6, together=True), op.Advance(3.0))],

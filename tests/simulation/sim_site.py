@@ -129,6 +129,7 @@ class Site:
     folder: Path
     clock: MachineClock
     want: Want | None = None  # what the process waits for; None: there is none
+    since: float = 0.0
     doom: Doom = field(default_factory=Doom)
     slow: float = 0.0  # seconds that training takes
     mute: bool = False  # without progress
@@ -177,7 +178,7 @@ class Site:
             self.halt.close()
             return
         assert found is not None
-        self.want = found
+        self.want, self.since = found, self.clock.ticks()
 
     @property
     def call(self) -> Call | None:

@@ -31,6 +31,7 @@ from unisono.wire.chunks import decode
 
 RUN = RunId("r-0001")
 IDLE, WAIT, GRACE = 8.0, 8.0, 3.0  # seconds of the plan
+LATENCY = 0.05  # seconds that a message takes while time passes
 PATIENCE = 1500.0  # virtual seconds from the end of all faults to the end of the run
 SPIN = 3000  # messages at one moment
 
@@ -115,14 +116,15 @@ class World:
 
     # messages
 
-    def ready(self, site: Site) -> bool:
+    def ready(self, site: Site, *, hurry: bool = True) -> bool:
+        """Tell whether something can happen to a site now; who is in no hurry lets messages take their time."""
         match site.want:
             case None:
                 return False
             case Sleep(until):
                 return until <= self.loop.now
             case Ask():
-                return True
+                return hurry or site.since + LATENCY <= self.loop.now
             case Await(call):
                 return call.lost or call.over or bool(call.pieces) or call.expires <= self.loop.now
 
@@ -242,24 +244,24 @@ class World:
         if not waits and not any(name in sentence for name in run.away):
             raise Violation(f'nobody is waited for, and no time: "{sentence}" in {run.stage}')
 
-    async def run(self, count: int, *, together: bool = False) -> None:
+    async def run(self, count: int, *, together: bool = False, hurry: bool = True) -> None:
         for _ in range(count):
-            found = [site for site in self.sites if self.ready(site)]
+            found = [site for site in self.sites if self.ready(site, hurry=hurry)]
             if not found:
                 return
             if not together:
                 self._first += 1
                 found = [found[self._first % len(found)]]
             for site in found:
-                if self.ready(site):
+                if self.ready(site, hurry=hurry):
                     await self.deliver(site)
             await self.rest()
 
     async def settle(self) -> None:
-        """Let everything happen that can at this moment."""
+        """Let everything happen that is due at this moment."""
         await self.rest()
-        while any(self.ready(site) for site in self.sites):
-            await self.run(1, together=True)
+        while any(self.ready(site, hurry=False) for site in self.sites):
+            await self.run(1, together=True, hurry=False)
 
     async def advance(self, seconds: float) -> None:
         end = self.loop.now + seconds
@@ -279,7 +281,9 @@ class World:
             match site.want:
                 case Sleep(until):
                     times.append(until)
-                case Ask(call) | Await(call):
+                case Ask(call):
+                    times.append(min(site.since + LATENCY, call.expires))
+                case Await(call):
                     times.append(call.expires)
         return min(times)
 
@@ -459,7 +463,9 @@ class World:
     async def _paused(self) -> None:
         """Only a run whose certified survivors were revoked may wait: it names them, and can be stopped."""
         assert self.house is not None
-        lineage = self.house.hall.runs[RUN]
+        lineage = self.house.hall.runs.get(RUN)
+        if lineage is None:
+            raise Violation("the run has not ended, and nothing drives it")
         stage, sentence = lineage.run.stage, status_of(self.house.hall, lineage)["sentence"]
         explained = isinstance(stage, InRound) and isinstance(stage.phase, Securing)
         if not explained or not any(name in sentence for name in self.gone):
