@@ -291,6 +291,8 @@ def _inside(arguments: argparse.Namespace) -> int:
             if not line["same_as_quiet_run"] or line["lost_rounds"]:
                 print(json.dumps(line), flush=True)
                 raise Trouble("the models differ from those of the quiet run")
+    except KeyboardInterrupt:
+        return 130
     except Trouble as trouble:
         log("trouble", text=str(trouble))
         print(trouble, file=sys.stderr)
@@ -310,7 +312,8 @@ def _outside(arguments: argparse.Namespace) -> int:
     print(f"chaos: seed {arguments.seed}, {arguments.seconds:g} s, log {folder}/chaos.log", file=sys.stderr)
     words += ["--keep"] if arguments.keep else []
     command = [*words, "--loopback"] if loopback else [*unshared(), *words]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     process = subprocess.Popen(command, start_new_session=True)
     try:
         code = process.wait()
