@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,9 @@ def child(name: str, seconds: int) -> None:
         for label, data in [*known, *targets[each].corpus()]:
             (learned / f"{each}-{label}").write_bytes(prefix + data)
 
+    for target in targets.values():  # some build a world for their first input, which is no input's fault
+        target(next(iter(target.seeds())))
+
     def one(data: bytes) -> None:
         try:
             if name != EVERYTHING:
@@ -82,7 +86,10 @@ def child(name: str, seconds: int) -> None:
 def fuzzed(name: str, seconds: int) -> Outcome:
     """Run a child; read what libFuzzer counted."""
     command = [sys.executable, str(Path(__file__).resolve()), "--child", name, "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - no disk to wait for
+    with tempfile.TemporaryDirectory(prefix="unisono-fuzz-", dir=memory) as folder:
+        here = {**os.environ, "TMPDIR": folder}
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=here)  # noqa: S603, PLW1510
     said = done.stderr
     count = re.search(r"number_of_executed_units:\s+(\d+)", said)
     rss = re.search(r"peak_rss_mb:\s+(\d+)", said)

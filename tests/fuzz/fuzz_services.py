@@ -7,6 +7,7 @@ may be refused; INTERNAL or UNKNOWN would be a finding, and so would anything th
 from __future__ import annotations  # the classes of grpc are generic in its stubs only
 
 import asyncio
+import atexit
 import os
 import shutil
 import tempfile
@@ -52,7 +53,8 @@ METHODS = tuple(
     for service, module in SERVICES.items()
     for method in module.DESCRIPTOR.services_by_name[service].methods
 )
-FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a disk in memory: each input syncs
+# A disk in memory, because each input syncs; `fuzz_run` names one of its own, and removes it.
+FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) and "TMPDIR" not in os.environ else None  # noqa: S108
 BROKEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 LIVES = 1000  # calls to one coordinator: some make runs and tokens, which stay
 AT = types_pb2.Attempt(run="r-0001", round=1, attempt=1)
@@ -207,7 +209,9 @@ class Loop:
     def __init__(self) -> None:
         structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[])
         self.runner = asyncio.Runner()
-        self.founded = Path(tempfile.mkdtemp(prefix="unisono-founded-")) / "cardio"
+        self._folder = Path(tempfile.mkdtemp(prefix="unisono-founded-", dir=FAST))
+        self.founded = self._folder / "cardio"
+        atexit.register(self.end)
         found(self.founded, ["localhost"], 8443, "cardio", _now())
         self.world: World | None = None
 
@@ -221,6 +225,12 @@ class Loop:
         if self.world is not None:
             self.runner.run(self.world.close())
             self.world = None
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.close()
+        self.runner.close()
+        shutil.rmtree(self._folder)
 
 
 def _now() -> float:
