@@ -48,6 +48,7 @@ def operations() -> st.SearchStrategy[op.Op]:
         st.builds(op.StartSite, SITE),
         st.builds(op.DiskFull, st.integers(1, 4)),
         st.builds(op.DiskBad, st.integers(1, 4)),
+        st.builds(op.SiteDiskFull, SITE, st.integers(1, 3)),
     )
     sites = st.one_of(
         st.builds(op.Slow, SITE, SECONDS, st.booleans()),

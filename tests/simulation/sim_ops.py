@@ -164,6 +164,14 @@ class DiskBad:
 
 
 @dataclass(frozen=True)
+class SiteDiskFull:
+    """The next transactions of a site's vault are refused for want of room."""
+
+    site: int
+    writes: int = 1
+
+
+@dataclass(frozen=True)
 class ClockStep:
     """A machine's wall clock jumps; site -1 is the coordinator."""
 
@@ -192,5 +200,6 @@ Op = (
     | Stop
     | DiskFull
     | DiskBad
+    | SiteDiskFull
     | ClockStep
 )

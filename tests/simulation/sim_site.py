@@ -1,5 +1,6 @@
 """One site: the real client on its folder, in a greenlet that blocks where the real one's thread does."""
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -114,6 +115,11 @@ class Kept(Vault):
         ends = here.doom.meet()
         if ends and not here.doom.after:
             raise Killed
+        if here.full:
+            here.full -= 1
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
         with super().transaction(durable=durable) as db:
             yield db
         if ends:
@@ -134,6 +140,7 @@ class Site:
     slow: float = 0.0  # seconds that training takes
     mute: bool = False  # without progress
     raises: int = 0  # times that the task fails
+    full: int = 0  # transactions that find no room
     left: Left | None = None
     seen: list[Notice] = field(default_factory=list)
     process: Process | None = None
@@ -172,7 +179,7 @@ class Site:
         self.want = None
         try:
             found = go(process)
-        except Killed:
+        except (Killed, sqlite3.OperationalError):  # a disk that is full at the start ends the process
             found = None
         if process.dead:
             self.halt.close()

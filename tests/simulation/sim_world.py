@@ -117,7 +117,7 @@ class World:
     # messages
 
     def ready(self, site: Site, *, hurry: bool = True) -> bool:
-        """Tell whether something can happen to a site now; who is in no hurry lets messages take their time."""
+        """Tell whether something can happen to a site now; without hurry messages take their time."""
         match site.want:
             case None:
                 return False
@@ -398,6 +398,8 @@ class World:
         match what:
             case op.Slow(index, seconds, mute):
                 self._site(index).slow, self._site(index).mute = seconds, mute
+            case op.SiteDiskFull(index, writes):
+                self._site(index).full += writes
             case op.TaskRaises(index):
                 self._site(index).raises += 1
             case op.Leave(index):
@@ -448,7 +450,8 @@ class World:
         if self.house is not None:
             self.house.doom = Doom()
         for site in self.sites:
-            site.doom, site.slow, site.mute, site.raises, site.clock.wrong = Doom(), 0.0, False, 0, 0.0
+            site.doom, site.slow, site.mute, site.clock.wrong = Doom(), 0.0, False, 0.0
+            site.raises = site.full = 0
         for _ in range(int(PATIENCE / 3)):
             await self.start_coordinator()
             for site in self.sites:
