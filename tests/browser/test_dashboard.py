@@ -163,7 +163,10 @@ def test_g_federation_and_what_left(look: Look, hospital: Hospital) -> None:
     keep(page, "federation")
     page = look.go("left-the-sites", "?run=r-0001")
     shown = documented(hospital, "r-0001")
-    expect(page.get_by_role("table", name="Releases").locator("tbody tr")).to_have_count(len(shown["rounds"]))
+    expect(page.get_by_role("table", name="Releases").locator("tbody tr")).to_have_count(
+        len(shown["rounds"]) + 1
+    )
+    expect(page.locator("main")).to_contain_text("closing evaluation, metrics only")
     audit = asked(hospital, "/api/v1/audit?limit=1")
     assert page.locator(".digest").inner_text().replace("\n", "") == audit["head"]
     expect(page.locator("main")).to_contain_text("no differential privacy")

@@ -94,6 +94,13 @@ def test_documents_of_the_dashboard(path: Path, play: Play) -> None:
             ).document
             assert older["lines"][0]["seq"] == audit["lines"][-1]["seq"] - 1
             assert len(audit["head"]) == 64
+            opened = (await seen.browser.get(f"/api/v1/runs/{run}/releases")).document["releases"]
+            assert [(one["round"], one["what"], one["sites"]) for one in opened] == [
+                (1, "train", 2),
+                (2, "train", 2),
+                (3, "evaluate", 2),
+            ]
+            assert all(len(one["root"]) == 64 and one["bytes"] > 0 for one in opened)
             done = (await seen.browser.get("/api/v1/participation")).document["clients"]
             assert {name: row["updates"] for name, row in done.items()} == {"a": 3, "b": 3}
             assert all(row["bytes"] > 0 and row["dropouts"] == 0 for row in done.values())

@@ -40,6 +40,7 @@ class Documents:
             "/api/v1/runs/{run}": self._run,
             "/api/v1/runs/{run}/events": self._events,
             "/api/v1/runs/{run}/rounds": self._rounds,
+            "/api/v1/runs/{run}/releases": self._releases,
             "/api/v1/runs/{run}/models": lambda request: self._operators.models(_run_of(request)),
             "/api/v1/runs/{run}/roster": self._roster,
             "/api/v1/clients": lambda request: self._operators.clients(),
@@ -77,6 +78,10 @@ class Documents:
         """All rounds, however many, without the names of who took part.  Not in the database's thread."""
         run = _run_of(request) or await self._hall.workers.database(self._hall.store.latest)
         return await self._hall.workers.file(self._hall.store.brief_rounds, run)
+
+    async def _releases(self, request: Request) -> Document:
+        run = _run_of(request) or await self._hall.workers.database(self._hall.store.latest)
+        return await self._hall.workers.file(self._hall.store.releases, run)
 
     async def _audit(self, request: Request) -> Document:
         limit = min(_number(request, "limit", 100), MAX_LIMIT)

@@ -22,13 +22,15 @@ class Left {
     this.select = h("select", { id: "run", onchange: () => { this.run = this.select.value; history.replaceState(null, "", `?run=${this.run}`); this.seen = ""; this.show(this.picture); } });
     this.controls = h("div", { class: "controls" }, h("label", { for: "run" }, "Run"), this.select);
     this.about = h("section", { class: "card" });
-    this.releases = new Table("Releases: a sum that was opened, a model that came of it", [
+    this.releases = new Table("Releases: the sums that were opened", [
       { title: "Round", number: true, key: (r) => r.round, cell: (r) => r.round },
-      { title: "When", key: (r) => r.published, cell: (r) => time(r.published, day(r.published)) },
-      { title: "Sites in the sum", number: true, key: (r) => r.survivors, cell: (r) => `${r.survivors} of ${r.cohort}` },
-      { title: "Bytes from the sites", number: true, key: (r) => r.bytes_in, cell: (r) => bytes(r.bytes_in) },
-      { title: "Attempts", number: true, key: (r) => r.attempts, cell: (r) => r.attempts },
+      { title: "What", key: (r) => r.what, cell: (r) => (r.what === "evaluate" ? "closing evaluation, metrics only" : "updates and metrics") },
+      { title: "When", key: (r) => r.wall, cell: (r) => time(r.wall, day(r.wall)) },
+      { title: "Sites", number: true, key: (r) => r.sites, cell: (r) => r.sites },
+      { title: "Bytes", number: true, key: (r) => r.bytes, cell: (r) => bytes(r.bytes) },
+      { title: "Attempt", number: true, key: (r) => r.attempt, cell: (r) => r.attempt },
       { title: "Model", cell: (r) => short(r.model_sha256) },
+      { title: "Receipts' root", cell: (r) => short(r.root) },
     ], { size: 20, none: "nothing was released yet" });
     this.released = h("section", { class: "card" }, this.releases.element);
     this.head = h("p", { class: "digest" });
@@ -59,8 +61,9 @@ class Left {
     if (!runs.length) return;
     if (!runs.some((run) => run.id === this.run)) this.run = runs[0].id;
     this.offer(runs);
-    const [document, brief] = await Promise.all([this.get(`/api/v1/runs/${this.run}?last=1`), this.get(`/api/v1/runs/${this.run}/rounds`)]);
-    this.draw(document, brief.rounds);
+    const ways = [`${this.run}?last=1`, `${this.run}/rounds`, `${this.run}/releases`];
+    const [document, brief, signed] = await Promise.all(ways.map((way) => this.get(`/api/v1/runs/${way}`)));
+    this.draw(document, together(brief.rounds, signed.releases));
   }
 
   offer(runs) {
@@ -71,14 +74,14 @@ class Left {
     this.select.value = this.run;
   }
 
-  draw(run, rounds) {
-    const total = rounds.reduce((sum, round) => sum + round.bytes_in, 0);
+  draw(run, released) {
+    const total = released.reduce((sum, one) => sum + one.bytes, 0);
     const fact = (name, words) => h("div", null, h("dt", null, name), h("dd", null, words));
     this.about.replaceChildren(h("div", { class: "title" }, h("h2", null, `${run.id} `, h("span", { class: "task" }, run.task)), protection(run.protection)),
-      h("p", null, SAYS[run.protection] || "", " No training example and no code travels, whatever the protection."),
-      h("dl", { class: "facts" }, fact("releases", many(rounds.length, "sum")), fact("bytes from the sites", bytes(total)), ...privacy(run.privacy, fact)),
+      h("p", null, SAYS[run.protection] || "", " No training example and no code travels, whatever the protection. For each release a site gets a signed receipt: ", h("code", null, "unisono client receipts verify"), "."),
+      h("dl", { class: "facts" }, fact("releases", many(released.length, "sum")), fact("bytes from the sites", bytes(total)), ...privacy(run.privacy, fact)),
       ...(Object.keys(run.privacy || {}).length ? [] : [h("p", { class: "note" }, "This run has no differential privacy: what its sums and models tell about single examples is not bounded by any epsilon.")]));
-    this.releases.set([...rounds].reverse());
+    this.releases.set([...released].reverse());
   }
 
   tell(page) {
@@ -102,6 +105,15 @@ class Left {
     this.audit.draw();
     this.older.hidden = page.lines.length === 0 || page.lines[page.lines.length - 1].seq <= 1;
   }
+}
+
+// Rounds of an earlier version have no receipts; they left the sites all the same.
+function together(rounds, releases) {
+  const known = new Set(releases.map((one) => one.round));
+  const older = rounds.filter((round) => !known.has(round.round)).map((round) => ({
+    round: round.round, what: "train", wall: round.published, sites: round.survivors, bytes: round.bytes_in, attempt: round.attempts, model_sha256: round.model_sha256, root: "",
+  }));
+  return [...older, ...releases].sort((a, b) => a.round - b.round);
 }
 
 function privacy(spent, fact) {
