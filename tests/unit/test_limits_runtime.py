@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from test_runtime_uploads import RUN, UPDATE, A, Desk, Site, cut
 from unisono.base.clock import ManualClock
 from unisono.base.errors import Unavailable
 from unisono.base.ids import ClientName
+from unisono.server import process
 from unisono.server.rounds import Lost
 from unisono.server.runtime import uploads as uploading
 from unisono.server.runtime.bell import Bells
@@ -105,6 +107,16 @@ def test_what_takes_long_here_is_no_silence_of_the_client(
         asyncio.run(story())
     workers.close()
     assert isinstance(site.desk, Desk)
+
+
+def test_as_many_files_as_may_be_are_opened() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        process._allow_many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_addresses_are_forgotten_and_their_number_is_bounded() -> None:

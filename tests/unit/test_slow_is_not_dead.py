@@ -266,6 +266,28 @@ def test_who_rests_for_one_run_is_told_of_another(path: Path, play: Play) -> Non
     play(story())
 
 
+def test_a_first_model_is_asked_of_another_than_who_rests(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            clock = federation.hall.presence.clock = ManualClock()
+            late, other = await federation.client("a"), await federation.client("b")
+            await hello(late, hours="20:00-06:00")
+            await hello(other)
+            run = await federation.start(plan())
+            for site in (late, other):
+                await site.join()
+            assert (await late.instruction("send_model")).send_model.run == run
+            said = rounds.Progress(attempt=types.Attempt(run=run), stage=rounds.Progress.RESTING)
+            for _ in range(3):
+                await late.round.Submit(rounds.SubmitRequest(progress=said))
+                await federation.coordinator.look()
+                clock.advance(0.15)  # the plan's grace is 0.2
+            await other.send_model()
+            assert (await late.instruction("work")).work.attempt.round == 1
+
+    play(story())
+
+
 def test_a_site_outside_its_hours_joins_and_sends_when_they_begin(tmp_path: Path) -> None:
     """Keys at once, so that the others need not wait for a person's evening twice; the model in its hours."""
     world = World(tmp_path, 4)

@@ -201,7 +201,8 @@ class Coordinator:
                     noted[lineage.id, client] = note
                 if quiet >= limit:
                     await self._tell(lineage, Lost(client, f"silent for {limit:g} s"))
-            resting = self._hall.presence.resting(lineage.id, lineage.plan.rounds.grace_seconds)
+            rested, grace = self._hall.presence.rested, lineage.plan.rounds.grace_seconds
+            resting = frozenset(client for client in silence if rested(client, lineage.id) >= grace)
             for client in sorted(spared(lineage.plan, lineage.run, resting)):
                 await self._tell(lineage, Lost(client, self._hall.presence.note(client, lineage.id)))
         for (run, client), note in noted.items() - self._noted.items():

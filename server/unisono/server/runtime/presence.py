@@ -116,10 +116,10 @@ class Presence:
         session = self._sessions.get(client)
         return session is not None and session.rests is not None
 
-    def resting(self, run: RunId, seconds: float) -> frozenset[ClientName]:
-        """Return those who have waited for their hours, in a run, for so long."""
-        since = self.clock.ticks() - seconds
-        return frozenset(c for c, s in self._sessions.items() if s.rests == run and s.since <= since)
+    def rested(self, client: ClientName, run: RunId) -> float:
+        """Return for how many seconds a client has made a run wait for its hours; -1: it does not."""
+        session = self._sessions.get(client)
+        return self.clock.ticks() - session.since if session is not None and session.rests == run else -1.0
 
     def waits(self, client: ClientName) -> None:
         """Note that a client is made to wait by us: its silence does not count."""
