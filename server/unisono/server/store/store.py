@@ -172,6 +172,11 @@ class Store:
         with self._database.read() as connection:
             return views.brief_rounds(connection, run)
 
+    def releases(self, run: RunId) -> Document:
+        """Return what of a run was opened and signed for.  Raises NotFound."""
+        with self._database.read() as connection:
+            return views.releases(connection, run)
+
     def participation(self) -> Document:
         """Return what each client did so far, by its name under "clients"."""
         with self._database.read() as connection:

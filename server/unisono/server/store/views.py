@@ -207,6 +207,31 @@ def _brief(row: sa.Row[Any]) -> JsonValue:
     }
 
 
+def releases(connection: sa.Connection, run: RunId) -> Document:
+    """Return what of a run was opened and signed for: each published round, and the closing evaluation."""
+    found, c, u = _run(connection, run), schema.published.c, schema.updates.c
+    same = sa.and_(u.run == c.run, u.round == c.round, u.attempt == c.attempt)
+    size = sa.select(sa.func.coalesce(sa.func.sum(u.bytes), 0)).where(same).scalar_subquery()
+    count = sa.func.json_array_length(c.survivors)
+    query = sa.select(schema.published, count.label("sites"), size.label("bytes"))
+    rows = connection.execute(query.where(c.run == run).order_by(c.round))
+    return {"id": found.id, "releases": [_release(row) for row in rows]}
+
+
+def _release(row: sa.Row[Any]) -> JsonValue:
+    return {
+        "round": row.round,
+        "what": row.what,
+        "attempt": row.attempt,
+        "sites": row.sites,
+        "bytes": row.bytes,
+        "wall": row.wall,
+        "root": row.root,
+        "model_sha256": row.model_sha256,
+        "audit_sha256": row.audit_sha256,
+    }
+
+
 def participation(connection: sa.Connection) -> Document:
     """Return what each client did so far: updates that arrived, their bytes, rounds it did not count in."""
     u = schema.updates.c
