@@ -11,7 +11,7 @@ import pytest
 from unisono.base.errors import Corrupt, Fault, Unavailable
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import HEADER, SEGMENT, TAG, AtRest, sha256_hex, system_entropy
-from unisono.server.blobs import LocalDir, Spool
+from unisono.server.blobs import LocalDir, Reader, Spool
 
 DATA = b"readable words " * 150_000  # a little over two segments
 
@@ -45,8 +45,8 @@ def test_what_lies_on_the_disk_is_unreadable(tmp_path: Path) -> None:
     assert b"readable" not in raw
     assert len(raw) == HEADER + len(DATA) + 3 * TAG
     assert stat.S_IMODE((tmp_path / found).stat().st_mode) == 0o600
-    with local(tmp_path, key=2).open(found) as reader, pytest.raises(Corrupt, match="does not open"):
-        reader.read(0, 1)
+    with pytest.raises(Corrupt, match="does not open"):
+        local(tmp_path, key=2).open(found)
 
 
 @pytest.mark.parametrize("place", [3, 20, HEADER, HEADER + SEGMENT + TAG + 5, -1])
@@ -70,12 +70,36 @@ def test_a_truncated_file_is_found(tmp_path: Path, left: int) -> None:
         blobs.open(found).digest()
 
 
-def test_a_swapped_file_shows_in_its_digest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["while it runs", "while it is down"])
+def test_a_swapped_file_is_refused(tmp_path: Path, again: bool) -> None:
+    """Each segment is authentic: only the digest of the whole tells."""
     blobs = local(tmp_path)
     one, two = put(blobs, b"one"), put(blobs, b"two")
+    blobs.open(two).close()
     os.replace(tmp_path / one, tmp_path / two)
-    with blobs.open(two) as reader:
-        assert reader.digest() == one
+    with pytest.raises(Corrupt, match=rf"{two} holds another file, of digest {one[:12]}.*backup"):
+        (local(tmp_path) if again else blobs).open(two)
+
+
+def test_a_file_is_hashed_once_while_nobody_touches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, real, times = put(local(tmp_path)), Reader.digest, list[Digest]()
+
+    def digest(reader: Reader) -> Digest:
+        times.append(found)
+        return real(reader)
+
+    monkeypatch.setattr(Reader, "digest", digest)
+    blobs = local(tmp_path)
+    for _ in range(3):
+        blobs.open(found).close()
+    assert len(times) == 1
+    (tmp_path / found).touch()
+    blobs.open(found).close()
+    assert len(times) == 2
+    blobs.open(put(blobs, b"made by this process: known")).close()
+    assert len(times) == 2
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:

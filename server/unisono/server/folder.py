@@ -1,10 +1,12 @@
 """The coordinator's folder: which file is what, made once by `unisono init`, private from the first byte."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from unisono.base.errors import BadConfiguration
+from unisono.base.errors import BadConfiguration, Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,19 @@ class Folder:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner may read; durable when this returns."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Write a file that only its owner may read: whole or not there, and durable on return."""
+    part = path.with_name(f"{path.name}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_private(path: Path, what: str) -> bytes:
@@ -91,3 +100,14 @@ def read_private(path: Path, what: str) -> bytes:
     if mode:
         raise BadConfiguration(f"{what} may be read by others: {path}\n  run: chmod 600 {path}")
     return data
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Name the file in whatever is wrong with what it holds.  Raises BadConfiguration."""
+    try:
+        yield
+    except (Error, ValueError) as error:
+        text = str(error) if str(path) in str(error) else f"{what} cannot be used: {path}: {error}"
+        advice = "" if "\n" in text else "\n  restore it from a backup of this folder"
+        raise BadConfiguration(text + advice) from error

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import structlog
 
+from unisono.base.errors import BadConfiguration
 from unisono.base.memory import tame
 from unisono.base.system_clock import SystemClock
-from unisono.crypto import AtRest, SealingKey, system_entropy
-from unisono.identity import Authority, spki_sha256
+from unisono.crypto import AtRest, SealingKey, encode, sha256_hex, system_entropy
+from unisono.identity import Authority, check_key, sealing_public, spki_sha256
 from unisono.server.blobs import LocalDir, Spool
 from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
@@ -30,13 +31,14 @@ from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
 from unisono.server.services.server import bind, build
 from unisono.server.services.tls import ServerCertificate
-from unisono.server.store import open_store
+from unisono.server.store import Store, open_store
 from unisono.server.tracking import open_recorder
 from unisono.telemetry.meters import Meters
 
-from .folder import Folder, read_private
+from .folder import Folder, read_private, reading
 
 log = structlog.get_logger("unisono.serve")
+_AT_REST = "at_rest_key_sha256"
 MOST_FILES = 1 << 20  # what kernels allow where no limit is set
 
 
@@ -46,6 +48,11 @@ def run(directory: Path, flags: Mapping[str, object]) -> int:
     folder = Folder.find(directory)
     text = folder.config.read_bytes() if folder.config.exists() else b""
     config = Config.load(text, str(folder.config), os.environ, flags)
+    if not config.hosts:
+        raise BadConfiguration(
+            f"{folder.config} does not say under which names clients reach the coordinator\n"
+            '  write, for example: hosts = ["fl.example.org"]'
+        )
     configure(config)
     _allow_many_files()
     return asyncio.run(_serve(folder, config))
@@ -61,14 +68,20 @@ def _allow_many_files() -> None:
 def open_hall(folder: Folder, config: Config) -> Hall:
     """Put the parts together.  Raises BadConfiguration if another coordinator has the folder."""
     clock = SystemClock()
-    authority = Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
+    authority, sealing = _authority(folder), _sealing_key(folder, clock.wall())
     key_file = Path(config.key_file) if config.key_file else folder.at_rest_key
-    at_rest = AtRest(read_private(key_file, "the key for files at rest"))
-    sealing = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
+    with reading(key_file, "the key for files at rest"):
+        key = read_private(key_file, "the key for files at rest")
+        at_rest = AtRest(key)
+    _check_not_lost(folder)
+    store, meters = open_store(folder.path, at_rest), Meters()  # first of all that writes: it holds the lock
+    with reading(key_file, "the key for files at rest"):
+        _check_at_rest_key(store, key)
     blobs = LocalDir(folder.blobs, at_rest, system_entropy)
     tracking = open_recorder(config.tracking, folder.path, blobs, clock)
-    store, meters = open_store(folder.path, at_rest), Meters()
-    signing, certificate = receipts_key(folder, authority, clock.wall())
+    with reading(folder.receipts_key, "the key for receipts, or receipts.pem beside it,"):
+        signing, certificate = receipts_key(folder, authority, clock.wall())
+        check_key(signing, certificate)
     audit_key(store, certificate, clock.wall())
     return Hall(
         config=config,
@@ -88,6 +101,39 @@ def open_hall(folder: Folder, config: Config) -> Hall:
         tracking=tracking,
         receipts=Receipts(spki_sha256(authority.certificate_pem), signing, certificate, store),
     )
+
+
+def _check_not_lost(folder: Folder) -> None:
+    """Refuse to begin anew where a database was: `init` made one, and it knows who may do what."""
+    if not folder.database.exists() or folder.database.stat().st_size == 0:
+        raise BadConfiguration(
+            f"{folder.database} is empty or was lost\n"
+            "  restore the whole folder from a backup; a new federation is made by: unisono init"
+        )
+
+
+def _authority(folder: Folder) -> Authority:
+    with reading(folder.ca_key, "the CA's key, or ca.pem beside it,"):
+        return Authority.from_pem(read_private(folder.ca_key, "the CA's key"), folder.ca.read_bytes())
+
+
+def _sealing_key(folder: Folder, now: float) -> SealingKey:
+    """Return the key that updates are sealed to; sites are shown its certificate, so both must fit."""
+    with reading(folder.sealing_key, "the sealing key, or sealing.pem beside it,"):
+        key = SealingKey.from_bytes(read_private(folder.sealing_key, "the sealing key"))
+        if sealing_public(folder.sealing.read_bytes(), folder.ca.read_bytes(), now) != key.public:
+            raise BadConfiguration("the certificate is for another key")
+        return key
+
+
+def _check_at_rest_key(store: Store, key: bytes) -> None:
+    """Tell another key from the one that everything here was written with, before more is written."""
+    found = sha256_hex(encode("at-rest key", key))
+    known = store.get_meta(_AT_REST)
+    if known is None:
+        store.put_meta(_AT_REST, found)
+    elif known != found:
+        raise BadConfiguration("it is another key than the one that this folder was written with")
 
 
 async def _serve(folder: Folder, config: Config) -> int:
@@ -120,6 +166,8 @@ async def _serve(folder: Folder, config: Config) -> int:
         if ops is not None:
             watched = asyncio.create_task(ops.serve(_ops(hall, coordinator, certificate, ops.token)))
             print(f"  dashboard    {ops.address}", flush=True)
+        for problem in hall.problems:
+            print(f"  problem      {problem}", flush=True)
         log.info("listening", port=port, hosts=config.hosts, folder=str(folder.path))
         status = await stopped
         print("stopping; runs go on when the coordinator is started again", flush=True)

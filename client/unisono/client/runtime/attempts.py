@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from unisono.base.errors import BadConfiguration, Corrupt
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.client.session import Attempt
 from unisono.crypto import HEADER, TAG, AtRest, encode, layout, plain_length, system_entropy
@@ -52,7 +53,21 @@ class Attempts:
         self._open: dict[Attempt, State] = {}
         self._written: dict[Attempt, bytes] = {}
         self._released: dict[RunId, list[Release]] = {}  # of attempts whose states are gone
+        self._check_states()
         self.rolled_back = self._check_place(place)
+
+    def _check_states(self) -> None:
+        """Raise BadConfiguration if a state does not open: what this site said in it would not be known."""
+        query = "SELECT run, round, attempt FROM attempts WHERE state IS NOT NULL"
+        for run, round_, attempt in self._vault.rows(query, ()):
+            try:
+                self.state(Attempt(run, round_, attempt))
+            except Corrupt as error:
+                raise BadConfiguration(
+                    f"{self._vault.folder / 'state.db'} holds an attempt (run {run}, round {round_}) that "
+                    f"vault.key beside it does not open: {error}\n"
+                    "  restore both from one backup, or join again with a new token under a new name"
+                ) from None
 
     # runs
 

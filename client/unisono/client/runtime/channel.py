@@ -12,9 +12,10 @@ import grpc
 from unisono.base.clock import Clock
 from unisono.base.errors import BadConfiguration, BadCredentials
 from unisono.base.system_clock import SystemClock
-from unisono.identity import peer_of
+from unisono.crypto import TlsKey
+from unisono.identity import check_key, peer_of, spki_sha256
 
-from .files import finish_swap
+from .files import finish_swap, naming
 from .halt import Halt, Halted
 from .status import error_of
 
@@ -53,7 +54,21 @@ class Credentials:
                 "run unisono join first" if stem == "tls" else "is --dir the folder that unisono init made?"
             )
             raise BadConfiguration(f"{error.filename} does not exist\n  {hint}") from None
-        return cls(*parts)
+        found = cls(*parts)
+        found._check_files(folder, stem)
+        return found
+
+    def _check_files(self, folder: Path, stem: str) -> None:
+        """Raise BadConfiguration naming the file that is damaged, or not of the others."""
+        advice = "restore it from a backup, or join again with a new token: name and identity stay"
+        if stem != "tls":
+            advice = "restore it from a backup, or make a new one: unisono init, on the coordinator's machine"
+        with naming(folder / "ca.pem", advice):
+            spki_sha256(self.ca)
+        with naming(folder / f"{stem}.pem", advice):
+            peer_of(self.certificate)
+        with naming(folder / f"{stem}.key", advice):
+            check_key(TlsKey.from_pem(self.key), self.certificate)
 
     def check(self, wall: float) -> None:
         """Raise BadCredentials if the certificate has expired: a failed handshake could not say so."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unisono.base.errors import BadConfiguration
+from unisono.base.errors import BadConfiguration, Error
 from unisono.base.ids import Digest
 from unisono.crypto import Sha256
 
@@ -33,6 +33,15 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     part.replace(path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path, advice: str) -> Iterator[None]:
+    """Name the file in whatever is wrong with what it holds.  Raises BadConfiguration."""
+    try:
+        yield
+    except (Error, ValueError) as error:
+        raise BadConfiguration(f"{path} is damaged: {error}\n  {advice}") from error
 
 
 def digest_of(path: Path) -> Digest | None:

@@ -14,7 +14,7 @@ from unisono.base.ids import Digest
 from unisono.client.config import Config
 from unisono.client.policy import Policy
 from unisono.crypto import AtRest, SigningKey
-from unisono.identity import peer_of, spki_sha256
+from unisono.identity import check_key, peer_of, spki_sha256
 
 from .allowance import Allowance
 from .approvals import Approvals
@@ -23,7 +23,7 @@ from .cache import Cache
 from .channel import Credentials
 from .driver import Driver, Parts
 from .examining import Examiner
-from .files import folder_lock
+from .files import folder_lock, naming
 from .halt import Halt
 from .inviting import Member
 from .knowledge import Judgement, Knowledge
@@ -61,7 +61,7 @@ def opened(
         try:
             identity = vault.identity()
             if identity is None:
-                raise not_joined(folder)
+                raise not_joined(folder) if not (folder / "tls.pem").exists() else _forgotten(folder)
             cache = Cache(folder / "cache", key)
             attempts = Attempts(vault, key, place_of(folder / "state.db"))
             approvals = Approvals(folder)
@@ -102,10 +102,14 @@ def opened(
 
 def signing_key(folder: Path) -> SigningKey:
     """Return the site's identity."""
+    path = folder / "signing.key"
     try:
-        return SigningKey.from_bytes((folder / "signing.key").read_bytes())
+        with naming(path, "restore it from a backup; without it this site joins under a new name"):
+            key = SigningKey.from_bytes(path.read_bytes())
+            check_key(key, (folder / "signing.pem").read_bytes())
     except FileNotFoundError:
         raise not_joined(folder) from None
+    return key
 
 
 def ca_of(folder: Path) -> Digest:
@@ -115,15 +119,27 @@ def ca_of(folder: Path) -> Digest:
 
 def vault_key(folder: Path) -> bytes:
     """Return the key of the files in cache/."""
+    path = folder / "vault.key"
     try:
-        return (folder / "vault.key").read_bytes()
+        key = path.read_bytes()
     except FileNotFoundError:
         raise not_joined(folder) from None
+    with naming(path, "restore it from a backup, with state.db of the same"):
+        AtRest(key)
+    return key
 
 
 def name_of(folder: Path) -> str:
     """Return the site's name as its certificate has it."""
     return peer_of(Credentials.read(folder, "tls").certificate).name
+
+
+def _forgotten(folder: Path) -> BadConfiguration:
+    """Say that the keys are there and what was done with them is not known."""
+    return BadConfiguration(
+        f"{folder / 'state.db'} does not know this site, whose keys lie beside it: it is empty or was lost\n"
+        "  restore it from a backup, or join again with a new token: name and identity stay"
+    )
 
 
 def not_joined(folder: Path) -> BadConfiguration:

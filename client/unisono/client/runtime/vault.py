@@ -98,15 +98,32 @@ class Vault:
         self._db = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False
         )  # one thread at a time
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
         self._durable = True
-        self._migrate()
+        try:
+            self._check(path)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
         self._forget_torn()
         self._sweep()
 
     def close(self) -> None:
         self._db.close()
+
+    def _check(self, path: Path) -> None:
+        """Read the whole file.  Raises BadConfiguration if a page is damaged."""
+        try:
+            (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            found = str(error)
+        if found != "ok":
+            raise BadConfiguration(
+                f"{path} is damaged or no database: {found.replace(chr(10), ' ')[:200]}\n"
+                "  restore it from a backup: it sits out the rounds of which it may not know all"
+            )
 
     def _migrate(self) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]

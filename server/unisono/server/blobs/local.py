@@ -11,7 +11,7 @@ from unisono.base.ids import Digest, is_digest
 from unisono.crypto import HEADER, SEGMENT, TAG, AtRest, Entropy, Sha256
 
 from .disk import disk, make_folder, settle, sync_folder, write_at
-from .reading import CONTEXT, Reader
+from .reading import CONTEXT, Reader, stamp
 
 _PART = ".part"
 
@@ -29,6 +29,9 @@ class LocalDir:
     def __init__(self, root: Path, at_rest: AtRest, entropy: Entropy) -> None:
         self.root, self._at_rest, self._entropy = root, at_rest, entropy
         self._parts = count()
+        self._sure: dict[
+            Digest, tuple[int, ...]
+        ] = {}  # files that are what their names say, as they were then
         with disk(root):
             make_folder(root)
             for left in root.glob(f"*{_PART}"):  # by a process that was killed
@@ -36,11 +39,25 @@ class LocalDir:
 
     def writer(self) -> "Blob":
         """Begin a file."""
-        return Blob(self.root, f"{next(self._parts)}{_PART}", self._at_rest, self._entropy)
+        name = f"{next(self._parts)}{_PART}"
+        return Blob(self.root, name, self._at_rest, self._entropy, self._sure)
 
     def open(self, digest: Digest) -> Reader:
-        """Open a file for reading.  Raises NotFound, Corrupt."""
-        return Reader(self._path(digest), self._at_rest)
+        """Open a file for reading.  Raises NotFound, Corrupt.
+
+        Its digest is computed the first time, and again if somebody else has touched it: each segment is
+        authentic by itself, but the whole might be another model, put in its place.
+        """
+        reader = Reader(self._path(digest), self._at_rest)
+        try:
+            found = reader.stamp
+            if self._sure.get(digest) != found:
+                reader.check(digest)
+                self._sure[digest] = found
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def exists(self, digest: Digest) -> bool:
         """Tell whether the file is here."""
@@ -55,8 +72,17 @@ class LocalDir:
         """Delete a file; one that is not there is fine."""
         path = self._path(digest)
         with disk(path):
+            self._sure.pop(digest, None)
             path.unlink(missing_ok=True)
             sync_folder(self.root)
+
+    def delete_older(self, digest: Digest, wall: float) -> bool:
+        """Delete a file that was written before `wall`; tell whether it is gone."""
+        path = self._path(digest)
+        if path.exists() and path.stat().st_mtime >= wall:
+            return False
+        self.delete(digest)
+        return True
 
     def digests(self) -> frozenset[Digest]:
         """Return what is here."""
@@ -74,9 +100,11 @@ class Blob:
     Without `commit`, for example after an error inside `with`, it leaves nothing.  For one thread at a time.
     """
 
-    def __init__(self, root: Path, name: str, at_rest: AtRest, entropy: Entropy) -> None:
+    def __init__(
+        self, root: Path, name: str, at_rest: AtRest, entropy: Entropy, sure: dict[Digest, tuple[int, ...]]
+    ) -> None:
         self.offset = 0  # plain bytes so far
-        self._root, self._part = root, root / name
+        self._root, self._part, self._sure = root, root / name, sure
         self._digest = Sha256()
         self._plain, self._kept = memoryview(bytearray(SEGMENT)), 0  # the segment that is being filled
         self._sealed = memoryview(bytearray(SEGMENT + TAG))
@@ -116,6 +144,7 @@ class Blob:
         try:
             with disk(self._part):
                 settle(self._file, self._part, self._root / digest)
+                self._sure[digest] = stamp(self._file)
         except BaseException:
             self.abort()
             raise

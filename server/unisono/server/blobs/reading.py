@@ -14,6 +14,12 @@ from .disk import disk, read_at
 CONTEXT = b"blob"  # the digest cannot be bound: it is known only when the file has been written
 
 
+def stamp(file: int) -> tuple[int, ...]:
+    """Return inode, size and time of the last change of an open file."""
+    found = os.fstat(file)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class Reader:
     """Reads plain bytes.  May be used from several threads at once.
 
@@ -39,6 +45,19 @@ class Reader:
             raise
         self.segments = max(1, -(-self.size // SEGMENT))
         self._recent: tuple[int, bytes] | None = None  # replaced whole, so threads see one or the other
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Return what tells this file, as it is now, from any other."""
+        return stamp(self._file)
+
+    def check(self, expected: Digest) -> None:
+        """Raise Corrupt unless these are the bytes of that digest."""
+        found = self.digest()
+        if found != expected:
+            raise Corrupt(
+                f"{self._path} holds another file, of digest {found[:12]}...; restore it from a backup"
+            )
 
     def close(self) -> None:
         """Release the file; reading fails from now on."""

@@ -1,14 +1,17 @@
 """The runs of a coordinator and the clock that drives them: starts drivers, notices silence, rings bells."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from unisono import plan as plans
-from unisono.base.errors import Error
-from unisono.base.ids import ClientName, RunId
+from unisono.base.errors import Corrupt, Error, NotFound
+from unisono.base.ids import ClientName, Digest, RunId
+from unisono.server.blobs import Reader
 from unisono.server.rounds import (
     Aggregate,
     Effect,
@@ -20,6 +23,7 @@ from unisono.server.rounds import (
     RoundPublished,
     Run,
     RunEnded,
+    StopAsked,
     duty,
     expects,
     revive,
@@ -35,6 +39,9 @@ from .tally import Metered, began, tally
 
 log = structlog.get_logger("unisono.coordinator")
 BEAT = 0.25  # seconds between two looks at who is silent
+DAY = 86_400.0
+KEPT_ORPHANS = 7 * DAY  # seconds that a file stays that no run needs
+FEW = 4  # such files that a crash may leave: a model, the vectors of a strategy, an operator's file
 REMEMBERED = 100  # runs that ended last, whose members are told so after a restart
 AGAIN = 1.0  # seconds until a driver that died is started again
 
@@ -56,8 +63,21 @@ class Coordinator:
                 await self.start(run)
             except Error as error:  # a damaged row stops its own run, not the others
                 log.error("run_not_loaded", run=run, code=error.code, error=str(error))
+        for lineage in list(self._hall.runs.values()):
+            await self._look_at_model(lineage)
         await self._remember()
         self._heart = asyncio.create_task(self._beat())
+
+    async def _look_at_model(self, lineage: Lineage) -> None:
+        """End a run whose model is not here, or damaged: nobody could ever begin its next round."""
+        model = lineage.run.model
+        if model is None:
+            return
+        try:
+            (await self._hall.workers.open(partial(self._hall.blobs.open, model), Reader.close)).close()
+        except (NotFound, Corrupt) as error:
+            self._hall.say(f"{lineage.id} cannot go on: its model is lost: {error}")
+            await self._tell(lineage, StopAsked(f"the coordinator: its model is lost: {error}"))
 
     async def _remember(self) -> None:
         """Know again how each client's last run ended: who has not heard keeps its files and secrets."""
@@ -99,15 +119,34 @@ class Coordinator:
         self._hall.ring(lineage)
 
     async def _sweep(self) -> None:
-        """Delete what a crash left between a file and the row that says who needs it."""
+        """Delete what a crash left between a file and the row that says who needs it; say what is missing.
+
+        Not at once: after a restore the rows may be older than the files, and another backup may fit better.
+        """
         database, file = self._hall.workers.database, self._hall.workers.file
-        needed = await database(self._hall.store.owned)
-        for digest in await file(self._hall.blobs.digests) - needed:
-            await file(self._hall.blobs.delete, digest)
+        needed, present = await database(self._hall.store.owned), await file(self._hall.blobs.digests)
+        old = self._hall.clock.wall() - KEPT_ORPHANS
+        kept = [d for d in sorted(present - needed) if not await file(self._hall.blobs.delete_older, d, old)]
+        if (
+            len(kept) > FEW
+        ):  # one crash leaves no more: state.db was restored, and the files are of a later one
+            self._hall.say(
+                f"{len(kept)} files in blobs/ belong to no run: was state.db restored from a backup? "
+                f"They stay for {KEPT_ORPHANS / DAY:.0f} days"
+            )
+        for run, count in (await self._missing(needed - present)).items():
+            self._hall.say(f"{run} misses {count} of its files in blobs/: restore them from a backup")
         active = await database(self._hall.store.active)
         for run in await file(self._hall.spool.runs):
             if run not in active:
                 await file(self._hall.spool.forget_run, run)
+
+    async def _missing(self, files: frozenset[Digest]) -> Counter[RunId]:
+        """Return how many of its files each run misses."""
+        found = Counter[RunId]()
+        for digest in files:
+            found.update(await self._hall.workers.database(self._hall.store.find_model, digest))
+        return found
 
     async def act(self, run: RunId, effect: Effect) -> Event | None:
         """Carry out an effect of a driver."""
@@ -210,11 +249,11 @@ class Coordinator:
         self._noted = noted
 
     @staticmethod
-    async def _tell(lineage: Lineage, event: Offered | Lost) -> None:
+    async def _tell(lineage: Lineage, event: Offered | Lost | StopAsked) -> None:
         try:
             await lineage.driver.handle(event)
         except Error as error:  # the run moved on, or the disk is full: all of these are told again
-            log.info("not_told", run=lineage.id, client=event.client, error=str(error))
+            log.info("not_told", run=lineage.id, event=type(event).__name__, error=str(error))
 
 
 def _differs(lineage: Lineage, before: Run, client: ClientName) -> bool:

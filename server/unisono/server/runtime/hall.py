@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import structlog
+
 from unisono.base.clock import Clock
 from unisono.base.errors import NotFound
 from unisono.base.ids import ClientName, Digest, RunId
@@ -26,6 +28,8 @@ from .presence import Presence
 from .receipts import Receipts
 from .sums import Sums
 from .workers import Workers
+
+log = structlog.get_logger("unisono.hall")
 
 
 @dataclass(slots=True)
@@ -58,6 +62,15 @@ class Hall:
     meters: Meters = field(default_factory=Meters)
     phases: dict[RunId, tuple[str, float]] = field(default_factory=dict)  # of active runs, since which tick
     held: Counter[Digest] = field(default_factory=Counter)  # files that a row is about to name
+
+    problems: list[str] = field(
+        default_factory=list
+    )  # found at the start; for health and the operator's eyes
+
+    def say(self, problem: str) -> None:
+        """Note what somebody has to look at."""
+        self.problems.append(problem)
+        log.error("problem", text=problem)
 
     @asynccontextmanager
     async def hold(self, *files: Digest) -> AsyncIterator[None]:

@@ -154,7 +154,9 @@ class Operators:
     async def health(self) -> Document:
         """Say how the coordinator is."""
         usage = shutil.disk_usage(self._hall.blobs.root)
-        problems = [] if usage.free >= self._hall.config.min_free_bytes else ["the disk is nearly full"]
+        problems = list(self._hall.problems)
+        if usage.free < self._hall.config.min_free_bytes:
+            problems.append("the disk is nearly full")
         return {
             "status": "degraded" if problems else "ok",
             "federation": self._hall.authority.federation,

@@ -36,6 +36,7 @@ def open_store(folder: Path, at_rest: AtRest | None = None) -> "Store":
     database = None
     try:
         database = Database(folder / "state.db")
+        database.check()
         migrate(database)
     except BaseException:
         if database is not None:
