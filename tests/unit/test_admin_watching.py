@@ -273,3 +273,8 @@ def test_a_narrow_terminal_loses_no_line() -> None:
     shown = drawn(run(), width=40)
     assert "accuracy" in shown
     assert "hospital-d" in shown
+
+
+def test_metrics_are_fields_of_their_line() -> None:
+    event = {"wall": WALL, "event": "metrics_known", "round": 3, "metrics": [["loss", 0.5], ["auc", None]]}
+    assert EventLines().take(run(events=[event]), WALL)[0].endswith("event=metrics_known loss=0.5")

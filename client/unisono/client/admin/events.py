@@ -49,7 +49,18 @@ def event_line(run: Run, event: Event) -> str:
     if event.client:
         fields["client"] = event.client
     scalars = {k: v for k, v in event.details.items() if isinstance(v, str | int | float | bool)}
-    return _line(run, event.wall, number, {**fields, **scalars})
+    return _line(run, event.wall, number, {**fields, **scalars, **_metrics(event)})
+
+
+def _metrics(event: Event) -> dict[str, object]:
+    """Return the metrics of an event as fields of their own: loss=0.412."""
+    found = event.details.get("metrics")
+    pairs = (
+        [pair for pair in found if isinstance(pair, list) and len(pair) == 2]
+        if isinstance(found, list)
+        else []
+    )
+    return {str(name): value for name, value in pairs if isinstance(value, int | float)}
 
 
 def end_line(run: Run, now: float) -> str:

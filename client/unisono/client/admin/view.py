@@ -140,7 +140,10 @@ def _style(client: ClientStatus) -> str:
 def _bar(client: ClientStatus) -> RenderableType:
     if client.state != "working" or not client.total:
         return ""
-    return ProgressBar(total=client.total, completed=client.done, width=20)
+    style = "green" if client.done >= client.total else "cyan"
+    return ProgressBar(
+        total=client.total, completed=client.done, width=20, complete_style=style, finished_style=style
+    )
 
 
 def _amount(client: ClientStatus, pace: Pace | None) -> str:
