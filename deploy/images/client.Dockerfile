@@ -54,7 +54,7 @@ ENV PATH="/opt/unisono/bin:${PATH}" \
 WORKDIR /var/lib/unisono
 USER 10001:10001
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 CMD ["unisono", "health", "--local"]
+HEALTHCHECK --interval=15s --timeout=30s --start-period=60s --retries=3 CMD ["unisono", "health", "--local"]
 ENTRYPOINT ["unisono"]
 CMD ["client"]
 

@@ -52,6 +52,6 @@ WORKDIR /var/lib/unisono
 USER 10001:10001
 EXPOSE 8443
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=10s --start-period=20s --retries=3 CMD ["unisono", "health", "--local"]
+HEALTHCHECK --interval=15s --timeout=30s --start-period=20s --retries=3 CMD ["unisono", "health", "--local"]
 ENTRYPOINT ["unisono"]
 CMD ["serve"]

@@ -1,6 +1,7 @@
 """What is in the images, and what is not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,11 @@ def above_base(cluster: Cluster, image: str) -> float:
     return float(inspected(cluster, image)["Size"] - inspected(cluster, base)["Size"]) / MB
 
 
-def in_image(cluster: Cluster, image: str, *words: str) -> tuple[int, str]:
+def in_image(cluster: Cluster, image: str, *words: str, user: str = "10001") -> tuple[int, str]:
     entry, *rest = words
-    said = cluster.engine("run", "--rm", "--network=none", "--entrypoint", entry, image, *rest)
+    said = cluster.engine(
+        "run", "--rm", "--network=none", f"--user={user}", "--entrypoint", entry, image, *rest
+    )
     return said.code, said.out.strip()
 
 
@@ -70,10 +73,16 @@ def test_how_an_image_presents_itself(cluster: Cluster, image: str) -> None:
     assert {"title", "description", "version", "licenses", "base.name"} <= {
         label.removeprefix("org.opencontainers.image.") for label in config["Labels"]
     }
-    code, said = in_image(
-        cluster, image, "sh", "-c", "find / -name '*.whl' -o -name pip -path '*cache*' 2>/dev/null"
-    )
-    assert (code, said) == (0, "") or "ensurepip" in said or "python-wheels" in said
+    assert in_image(cluster, image, "sh", "-c", "find / -xdev -path '*/.cache/*'", user="0") == (0, "")
+
+
+def test_an_image_holds_what_its_lock_says(cluster: Cluster) -> None:
+    program = "import importlib.metadata as m; [print(d.name.lower(), d.version) for d in m.distributions()]"
+    code, said = in_image(cluster, COORDINATOR, "python", "-c", program)
+    assert code == 0, said
+    inside = {tuple(line.replace("_", "-").split()) for line in said.splitlines()}
+    locked = re.findall(r"^([a-z0-9._-]+)==([^ ]+)", (IMAGES / "requirements.lock").read_text(), re.MULTILINE)
+    assert {pair for pair in inside if pair[0] != "unisono"} == set(locked)
 
 
 def test_a_users_own_task_is_from_the_client_image_and_a_file(

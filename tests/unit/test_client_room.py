@@ -12,6 +12,7 @@ import pytest
 
 from unisono.base.clock import ManualClock
 from unisono.base.ids import ClientName, Digest, RunId
+from unisono.base.probe import judged
 from unisono.base.system_clock import SystemClock
 from unisono.client.config import Config
 from unisono.client.runtime import journal, notices, room
@@ -20,7 +21,7 @@ from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.trainer_process import TaskFailure, TrainerProcess
 from unisono.client.runtime.training import Workbench
 from unisono.client.runtime.vault import Identity, Vault
-from unisono.client.runtime.vitals import Vitals, judged
+from unisono.client.runtime.vitals import Vitals
 from unisono.client.trainer.failures import Failed, of_our_own, user_code
 from unisono.plan import canonical, digest, parse
 

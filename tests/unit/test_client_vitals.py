@@ -7,14 +7,14 @@ import pytest
 
 from unisono.base.clock import ManualClock
 from unisono.base.errors import BadConfiguration, Unreachable
+from unisono.base.probe import judged, local
 from unisono.cli.outcomes import CONFIGURATION, report
-from unisono.client.admin.local_health import local
 from unisono.client.runtime import joining
 from unisono.client.runtime.halt import Halt, Halted
 from unisono.client.runtime.joining import has_joined, join_once
 from unisono.client.runtime.notices import CannotReach, ClocksDiffer, Connected, Notice, Stepped, WorkFailed
 from unisono.client.runtime.pool import claimed
-from unisono.client.runtime.vitals import Vitals, judged
+from unisono.client.runtime.vitals import Vitals
 
 HERE = Connected("cardio", "hospital-a", 1, 3)
 AWAY = CannotReach("cannot reach fl:8443: connection refused;\n nothing listens there", 2.0)
@@ -86,24 +86,24 @@ def test_where_health_is_looked_for(tmp_path: Path, clock: ManualClock) -> None:
     folder.mkdir(parents=True)
     (folder / "client.toml").write_text('coordinator = "fl:8443"\n')
     Vitals(folder / "health.json", "a", clock)(HERE)
-    assert local(tmp_path / "site", {}, clock).healthy
+    assert local(tmp_path / "site", {}, clock.wall()).healthy
     Vitals(tmp_path / "elsewhere", "b", clock)(AWAY)
     named = {"UNISONO_HEALTH_FILE": str(tmp_path / "elsewhere")}
-    assert not local(tmp_path / "site", named, clock).healthy
+    assert not local(tmp_path / "site", named, clock.wall()).healthy
     (folder / "client.toml").write_text(f"health_file = {json.dumps(str(tmp_path / 'elsewhere'))}\n")
-    assert not local(tmp_path / "site", {}, clock).healthy
+    assert not local(tmp_path / "site", {}, clock.wall()).healthy
     with pytest.raises(BadConfiguration, match="give the folder that"):
-        local(tmp_path / "nothing", {}, clock)
+        local(tmp_path / "nothing", {}, clock.wall())
 
 
 def test_a_coordinator_that_cannot_be_asked_says_why(tmp_path: Path, clock: ManualClock) -> None:
     file = tmp_path / "coordinator.toml"
     file.write_text("ops_port = 1\n")
-    found = local(tmp_path, {}, clock)
+    found = local(tmp_path, {}, clock.wall())
     assert (found.healthy, "does not answer on 127.0.0.1:1" in found.line) == (False, True)
-    assert "0.0.0.0" not in local(tmp_path, {"UNISONO_OPS_HOST": "0.0.0.0"}, clock).line  # noqa: S104
-    with pytest.raises(BadConfiguration, match="ops_port = -1"):
-        local(tmp_path, {"UNISONO_OPS_PORT": "-1"}, clock)
+    assert "0.0.0.0" not in local(tmp_path, {"UNISONO_OPS_HOST": "0.0.0.0"}, clock.wall()).line  # noqa: S104
+    with pytest.raises(BadConfiguration, match="ops_port is -1"):
+        local(tmp_path, {"UNISONO_OPS_PORT": "-1"}, clock.wall())
 
 
 def test_each_of_a_pool_is_the_first_site_that_is_free(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("token list", "List tokens that can still be used.", f"{_MEMBERS}:list_tokens", FEDERATION),
     Entry("clients", "List the clients and how they are.", f"{_MEMBERS}:clients", FEDERATION),
     Entry("revoke", "Shut a client or an operator out, at once, for good.", f"{_MEMBERS}:revoke", FEDERATION),
-    Entry("health", "Ask the coordinator how it is.", f"{_MEMBERS}:health", FEDERATION),
+    Entry("health", "Ask the coordinator how it is.", "unisono.cli.health:health", FEDERATION),
     Entry("audit verify", "Check an audit log: is it whole?", f"{_AUDIT}:verify", FEDERATION),
     Entry("audit show", "Show the last lines of an audit log.", f"{_AUDIT}:show", FEDERATION),
     Entry(

@@ -145,17 +145,8 @@ def revoke(
         print(_operator_words(operator, raw))
 
 
-def health(
-    directory: Dir = Path(),
-    local: Annotated[
-        bool,
-        typer.Option("--local", help="Instead: the coordinator or client that runs here; for containers."),
-    ] = False,
-    as_json: Json = False,
-) -> int:
-    """Ask the coordinator how it is; exits 1 when something needs attention."""
-    if local:
-        return _local_health(directory, as_json)
+def health(directory: Path, as_json: bool) -> int:
+    """Ask the coordinator how it is, for `unisono health` (`unisono.cli.health`)."""
     from .connection import connect
 
     with connect(directory) as coordinator:
@@ -165,17 +156,6 @@ def health(
     else:
         print(_health_words(answer.value, coordinator.coordinator))
     return 0 if answer.value.status == "ok" else 1
-
-
-def _local_health(directory: Path, as_json: bool) -> int:
-    from .local_health import local
-
-    found = local(directory, os.environ, SystemClock())
-    if as_json:
-        print_json({"status": "ok" if found.healthy else "attention", "problem": found.line})
-    else:
-        print(found.line)
-    return 0 if found.healthy else 1
 
 
 def _operator_words(name: str, raw: "Mapping[str, object]") -> str:

@@ -1,19 +1,15 @@
 """How a client is, in a file that its own process keeps: what a container's health check reads.
 
 A client opens no port, so nobody can ask it.  Its main thread writes this file every few seconds, which
-shows that the process runs, and what troubles it, which the driver's notices say.  The reader needs nothing
-of the client's: no lock, no key, no connection.
+shows that the process runs, and what troubles it, which the driver's notices say.  The reader is
+`unisono.base.probe`: it needs nothing of the client's, no lock, no key, no connection.
 """
 
 import errno
 import json
 import os
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unisono.base.clock import Clock
 from unisono.base.units import show_seconds
@@ -21,27 +17,6 @@ from unisono.base.units import show_seconds
 from .notices import CannotReach, ClocksDiffer, Connected, Notice, Stepped, WorkFailed
 
 BEAT_SECONDS = 5.0
-_SILENT_SECONDS = 45.0  # then the process hangs, or the machine is far too busy to be useful
-FILE = "health.json"  # in the client's folder, unless `health_file` says otherwise
-
-
-class Vital(BaseModel):
-    """What is written; a reader of another version passes over what it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    beat: float  # wall
-    name: str
-    state: str  # starting, joining, connected, away
-    problems: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What somebody who asks is told, in one line."""
-
-    healthy: bool
-    line: str
 
 
 class Vitals:
@@ -82,20 +57,21 @@ class Vitals:
 
     def beat(self) -> None:
         """Write the file: whole or not at all.  It need not outlive a power failure, so nothing is synced."""
-        vital = Vital(beat=self._clock.wall(), name=self._name, state=self._state, problems=self._problems)
+        state = self._state  # starting, joining, connected, away
+        told = {"beat": self._clock.wall(), "name": self._name, "state": state, "problems": self._problems}
+        data = json.dumps(told).encode()
         part = self._file.with_name(f"{self._file.name}.{os.urandom(4).hex()}")  # two threads may write
         try:
-            part.write_text(vital.model_dump_json(), encoding="utf-8")
+            part.write_bytes(data)
             part.replace(self._file)
         except OSError as error:
             part.unlink(missing_ok=True)
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            self._write_over(vital)
+            self._write_over(data)
 
-    def _write_over(self, vital: Vital) -> None:
+    def _write_over(self, data: bytes) -> None:
         """Say on a full disk that the process lives: into the room that the file has."""
-        data = vital.model_dump_json().encode()
         if self._file.exists() and len(data) <= self._file.stat().st_blocks * 512:
             with suppress(OSError), self._file.open("r+b", buffering=0) as file:
                 file.write(data)
@@ -104,23 +80,3 @@ class Vitals:
     def close(self) -> None:
         """Take the file away: nobody is here any more."""
         self._file.unlink(missing_ok=True)
-
-
-def judged(file: Path, wall: float) -> Judged:
-    """Read the file and judge it."""
-    try:
-        vital = Vital.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return Judged(False, f"no client runs here, or it is only starting: {file} is not there")
-    except (OSError, ValidationError, json.JSONDecodeError) as error:
-        return Judged(False, f"{file} cannot be read: {str(error).splitlines()[0]}")
-    silent = wall - vital.beat
-    if not -_SILENT_SECONDS < silent < _SILENT_SECONDS:
-        return Judged(
-            False, f"{vital.name} has been silent for {show_seconds(abs(silent))}: the process hangs"
-        )
-    if vital.problems:
-        return Judged(False, f"{vital.name}: {'; '.join(vital.problems.values())}")
-    if vital.state != "connected":
-        return Judged(False, f"{vital.name} is {vital.state}")
-    return Judged(True, f"{vital.name} is connected")
