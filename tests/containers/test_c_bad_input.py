@@ -151,7 +151,7 @@ def joining(
         "--token=/run/secrets/token",
         "--task=t=unisono.demo.task:BreastCancer",
     )
-    mounts = () if token is None else (mounted(token, "/run/secrets/token"),)
+    mounts: tuple[str, ...] = () if token is None else (mounted(token, "/run/secrets/token"),)
     return words, (*mounts, *more)
 
 
@@ -172,8 +172,8 @@ def test_a_token_that_is_unreadable(bench: Bench) -> None:
 
 def test_a_token_of_another_federation(bench: Bench) -> None:
     volume = mounted(bench.place("other"), "/var/lib/unisono", writable=True)
-    words = ("init", "/var/lib/unisono", "--host=other", "--federation=other")
-    assert bench.run(COORDINATOR, *words, more=(volume,)).code == 0
+    founding = ("init", "/var/lib/unisono", "--host=other", "--federation=other")
+    assert bench.run(COORDINATOR, *founding, more=(volume,)).code == 0
     other = bench.detached(COORDINATOR, "serve", more=(volume, "--network-alias=other"))
     bench.turns(other, "healthy")
     made = bench.cluster.engine.must("exec", other, "unisono", "token", "create", "stranger", "--json")
