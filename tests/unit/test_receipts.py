@@ -170,7 +170,7 @@ def test_rows_that_no_longer_fit_what_was_signed_are_no_receipt(tmp_path: Path) 
         db.execute("UPDATE updates SET sha256 = ? WHERE client = 'a'", ("0" * 64,))
     store = open_store(tmp_path)
     with pytest.raises(Exception, match="are not those that were signed for"):
-        store.published(RUN, 1)
+        store.published([(RUN, 1)])
     store.close()
 
 

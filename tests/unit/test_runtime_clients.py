@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from unisono import plan as plans
 from unisono.base.clock import ManualClock
-from unisono.base.errors import NotFound, Refused, WrongPhase
+from unisono.base.errors import NotFound, Refused, Unavailable, WrongPhase
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import AtRest, SealingKey, SigningKey, sha256_hex, system_entropy
 from unisono.identity import Authority
@@ -25,7 +25,7 @@ from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.instructions import Consider, SendModel, Work
 from unisono.server.runtime.presence import Greeting, Presence
-from unisono.server.runtime.receipts import Receipts
+from unisono.server.runtime.receipts import MOST, Receipts
 from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
 from unisono.server.store import open_store
@@ -258,3 +258,26 @@ def test_a_driver_that_dies_is_started_again(play: Play, monkeypatch: pytest.Mon
         assert scene.run.away == {B}
 
     play(story)
+
+
+def test_receipts_of_the_past_are_not_asked_for_without_end(tmp_path: Path) -> None:
+    """The round just published costs nothing to ask about; old and unknown ones do, so the disk has rest."""
+
+    async def story() -> None:
+        async with scene(tmp_path) as world:
+            await world.start()
+            await world.clients.hello(A, GREETING)
+            unknown = [(RunId(f"r-{number:04d}"), 1) for number in range(100, 900)]
+            found = await world.clients.next_instruction(A, 0, 0.0, False, unknown)
+            assert len(found.receipts) == MOST
+
+            async def again_and_again() -> None:
+                for _ in range(150):
+                    await world.clients.next_instruction(A, 0, 0.0, False, unknown[:2])
+
+            with pytest.raises(Unavailable, match="says more than"):
+                await again_and_again()
+            for _ in range(150):  # of a round that goes on nothing is said, and nothing read
+                assert not (await world.clients.next_instruction(A, 0, 0.0, False, [(world.id, 1)])).receipts
+
+    asyncio.run(story())

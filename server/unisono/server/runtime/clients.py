@@ -86,7 +86,10 @@ class Clients:
 
     async def _receipts(self, client: ClientName, due: Collection[Round]) -> tuple[Told, ...]:
         """Return what there is for rounds that are over; the disk is not asked about one that goes on."""
-        over = [at for at in islice(due, MOST) if not _goes_on(self._hall.runs.get(at[0]), at[1])]
+        runs = self._hall.runs
+        over = [at for at in islice(due, MOST) if not _goes_on(runs.get(at[0]), at[1])]
+        if any(at[0] not in runs or runs[at[0]].run.round != at[1] for at in over):
+            self._hall.presence.spend(client)  # an older round has to be read for this client alone
         return await self._hall.receipts.answer(client, over, self._hall.workers) if over else ()
 
     async def _wait(self, ticket: asyncio.Event, seconds: float) -> None:

@@ -67,19 +67,24 @@ class Receipts:
 
     async def answer(self, client: ClientName, due: Collection[Round], workers: Workers) -> tuple[Told, ...]:
         """Return what can be said of rounds that `client` asks about; of one that goes on, nothing."""
-        found = [await self._of(client, at, workers) for at in sorted(due)]
-        return tuple(told for told in found if told is not None)
-
-    async def _of(self, client: ClientName, at: Round, workers: Workers) -> Told | None:
+        told, missing = list[Told](), list[Round]()
         async with self._reading:  # the first who asks reads, the others find it
-            signed = self._signed.get(at)
-            if signed is None:
-                sheet = await workers.database(self._store.published, *at)
-                signed = self._keep(at, self._sign(sheet)) if sheet is not None else None
-        if signed is not None:
-            return signed.receipt(client) or Nothing(*at, LEFT_OUT)
-        over = await workers.database(self._store.is_over, *at)
-        return Nothing(*at, NEVER) if over else None
+            for at in due:
+                signed = self._signed.get(at)
+                if signed is None:
+                    missing.append(at)
+                else:
+                    told.append(signed.receipt(client) or Nothing(*at, LEFT_OUT))
+            if missing:
+                found = await workers.database(self._store.published, missing)
+                told += [answer for at in missing if (answer := self._of(client, at, found[at])) is not None]
+        return tuple(told)
+
+    def _of(self, client: ClientName, at: Round, found: Sheet | bool) -> Told | None:
+        """Return what follows from a round's row, or, if it has none, from whether it is over."""
+        if isinstance(found, Sheet):
+            return self._keep(at, self._sign(found)).receipt(client) or Nothing(*at, LEFT_OUT)
+        return Nothing(*at, NEVER) if found else None
 
     def _keep(self, at: Round, signed: Signed) -> Signed:
         self._signed[at] = signed

@@ -1,6 +1,6 @@
 """The coordinator's durable state, as methods: one method, one transaction."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from unisono.base.errors import BadConfiguration
@@ -131,15 +131,10 @@ class Store:
         with self._database.read() as connection:
             return saving.manifest(connection, sha256)
 
-    def published(self, run: RunId, round_: int) -> Sheet | None:
-        """Return what was signed of a round; None if it is not published, or was by an earlier version."""
+    def published(self, rounds: Iterable[tuple[RunId, int]]) -> Mapping[tuple[RunId, int], Sheet | bool]:
+        """Return what was signed of rounds; of one of which nothing was, whether nothing will be any more."""
         with self._database.read() as connection:
-            return published.find(connection, run, round_)
-
-    def is_over(self, run: RunId, round_: int) -> bool:
-        """Tell whether a round of a run can no longer be published: it was, or the run has ended."""
-        with self._database.read() as connection:
-            return views.is_over(connection, run, round_)
+            return {at: published.find(connection, *at) or views.is_over(connection, *at) for at in rounds}
 
     # Documents for people and scripts
 
