@@ -89,7 +89,7 @@ trackers: .venv-trackers/.ready ## TensorBoard, MLflow and W&B as they are insta
 	@touch $@
 
 containers: $(VENV)/.dev $(TOOLS)/.ready ## Images and docker-compose.yml on a real engine, started here if there is none
-	$(BIN)/python -m pytest -v -m containers tests/containers
+	$(BIN)/python -m pytest -v -rs -m containers tests/containers
 
 # Programs of their own, so an environment of their own.  Compose's wrapper in its wheel hides the exit code.
 $(TOOLS)/.ready: deploy/tools.txt
