@@ -3,16 +3,19 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import grpc
 import pytest
 
 from unisono.base.clock import ManualClock
-from unisono.base.errors import BadConfiguration
+from unisono.base.errors import BadConfiguration, Unreachable
 from unisono.base.ids import Digest, RunId
 from unisono.client.config import Config, Network
 from unisono.client.runtime.allowance import REST_SECONDS, Allowance, Resting
-from unisono.client.runtime.halt import Halt
+from unisono.client.runtime.channel import translated
+from unisono.client.runtime.halt import Halt, Halted
 from unisono.client.runtime.uploads import Parcel, Place, file_reader, send
 from unisono.client.session import (
     Attempt,
@@ -187,3 +190,71 @@ def test_a_busy_coordinator_is_not_given_a_handshake_besides() -> None:
     assert isinstance(after, BackingOff)
     assert 15.0 <= after.until <= 16.25
     assert advance(after, Done(), after.until) == Polling(7, tries=3)
+
+
+@dataclass
+class Buffered(Coordinator):
+    """Behind a proxy that takes all at once and sends it at `rate`; after ten seconds a ping is too late."""
+
+    rate: float = 12_000.0
+    breaks: int = 0
+
+    def upload(self, parcel: Parcel, chunks: Iterator[tuple[int, bytes | memoryview]]) -> Place:
+        held = 0
+        for _, data in chunks:
+            held += len(data)
+            if held / self.rate > 10.0:
+                self.clock.advance(10.0)
+                self.breaks += 1
+                raise Unreachable("no answer in time", 1.0)  # what was on its way is lost
+        self.clock.advance(held / self.rate)
+        self.got += bytes(held)
+        self.arrived.append((self.clock.ticks(), len(self.got)))
+        return self.begin(parcel)
+
+
+@pytest.mark.parametrize("rate", [5_000.0, 12_000.0, 100_000.0, 1e6])
+def test_after_a_break_no_more_is_sent_than_is_soon_acknowledged(rate: float, tmp_path: Path) -> None:
+    """gRPC's pings stand behind megabytes in a proxy: the connection was made anew every ten seconds."""
+    data = bytes(2_500_000)
+    (tmp_path / "u").write_bytes(data)
+    site = Site(Network())
+    began, coordinator = site.clock.ticks(), Buffered(site.clock, rate=rate)
+    while True:
+        try:
+            send(coordinator, parcel(data), file_reader(tmp_path / "u"), unseen, site.allowance)
+            break
+        except Unreachable:
+            assert coordinator.breaks < 6, len(coordinator.got)
+    assert len(coordinator.got) == len(data)
+    gaps = [b[0] - a[0] for a, b in pairwise(coordinator.arrived)]
+    assert max(gaps, default=0.0) <= 10.0
+    assert site.clock.ticks() - began < len(data) / rate + 10.0 * coordinator.breaks + 1.0
+
+
+def test_a_line_that_proves_fast_is_used_whole_again() -> None:
+    site = Site(Network())
+    whole = site.allowance.stream()
+    site.allowance.arrived(10)
+    assert site.allowance.stream() == whole
+    site.allowance.broke()
+    for rate in (1e5, 1e6):
+        count = site.allowance.stream()
+        assert count <= rate * 4
+        site.clock.advance(count / rate)
+        site.allowance.arrived(count)
+    site.allowance.stream()
+    site.clock.advance(0.01)
+    site.allowance.arrived(1 << 20)
+    assert site.allowance.stream() == whole
+
+
+def test_a_stalled_upload_is_a_lost_connection_and_no_wish_to_leave() -> None:
+    """The stall guard cancels the call; its client then said goodbye and ended."""
+    halt = Halt()
+    with pytest.raises(Unreachable, match="nothing moved any more"), translated("c:1", halt):
+        raise grpc.FutureCancelledError
+    halt.ask()
+    with pytest.raises(Halted), translated("c:1", halt):
+        raise grpc.FutureCancelledError
+    halt.close()

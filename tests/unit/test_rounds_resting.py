@@ -60,7 +60,7 @@ def test_who_uploads_is_left_to_the_grace() -> None:
 
 
 def test_a_first_model_is_asked_of_a_site_that_may_send_it() -> None:
-    plan = plan_of(3, rounds={"wait": "all"})
+    plan = plan_of(3, rounds={"wait": "quorum"})
     a, b, c = names(3)
     digest = Digest("22" * 32)
     run = replace(
@@ -70,3 +70,4 @@ def test_a_first_model_is_asked_of_a_site_that_may_send_it() -> None:
     assert spared(plan, run, frozenset({b})) == frozenset()
     assert spared(plan, run, frozenset({a, b, c})) == frozenset()
     assert spared(plan, replace(run, away=frozenset({b, c})), frozenset({a})) == frozenset()
+    assert spared(plan_of(3), run, frozenset({a})) == frozenset()  # its round waits for it anyway

@@ -245,7 +245,6 @@ def test_with_a_quorum_the_round_goes_on_without_who_rests(path: Path, play: Pla
     async def story() -> None:
         async with serving(path) as federation:
             at = await begun(federation, plan("quorum"), hours="20:00-06:00")
-            await at.rests()
             await at.published(1)
             assert at.last == (1, ("quick",))
             assert (await refused(at.rests()))[1] == "wrong_phase"
@@ -273,7 +272,7 @@ def test_a_first_model_is_asked_of_another_than_who_rests(path: Path, play: Play
             late, other = await federation.client("a"), await federation.client("b")
             await hello(late, hours="20:00-06:00")
             await hello(other)
-            run = await federation.start(plan())
+            run = await federation.start(plan("quorum"))
             for site in (late, other):
                 await site.join()
             assert (await late.instruction("send_model")).send_model.run == run
@@ -283,7 +282,7 @@ def test_a_first_model_is_asked_of_another_than_who_rests(path: Path, play: Play
                 await federation.coordinator.look()
                 clock.advance(0.15)  # the plan's grace is 0.2
             await other.send_model()
-            assert (await late.instruction("work")).work.attempt.round == 1
+            assert (await other.instruction("work")).work.attempt.round == 1
 
     play(story())
 

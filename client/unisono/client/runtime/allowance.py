@@ -18,6 +18,9 @@ from .halt import Halt
 REST_SECONDS = (
     10.0  # between two signs of life outside the hours; half of the plan's patience if that is less
 )
+UNBOUND = 1 << 62
+FIRST_STREAM, LEAST_STREAM = 128 << 10, 16 << 10  # bytes of a stream after a break
+STREAM_SECONDS, FAST = 4.0, 2e6  # that a stream should take then; bytes a second of a line without trouble
 Day = Callable[[float], time.struct_time]
 
 
@@ -38,6 +41,18 @@ class Outlet(Protocol):
         """Yield `data` in pieces, each when it may go; fewer of them when the hours are over."""
         ...
 
+    def stream(self) -> int:
+        """Begin a stream; return how many bytes it should carry."""
+        ...
+
+    def arrived(self, count: int) -> None:
+        """Note that so many bytes of the stream are acknowledged."""
+        ...
+
+    def broke(self) -> None:
+        """Note that the connection broke under the stream."""
+        ...
+
 
 class Allowance:
     """One site's limits, on the site's clock."""
@@ -48,6 +63,7 @@ class Allowance:
         self._clock, self._halt, self._day = clock, halt, day
         self._bucket = Bucket(rate, rate) if rate else None
         # The coordinator's window and the kernel take megabytes at once.  What was learnt is kept.
+        self._stream, self._began = UNBOUND, 0.0
         self._pieces = Pieces(round(rate) if rate else MOST_PIECE, 2 * FIRST_PIECE, BUFFERED)
 
     def opens_in(self) -> float:
@@ -82,6 +98,28 @@ class Allowance:
         """Wait as the rate asks for; tell whether the process is to end instead."""
         owed = self._bucket.owe(self._clock.ticks(), count) if self._bucket is not None else 0.0
         return owed > 0.0 and self._halt.waited(owed)
+
+    # On a slow line with large buffers (a kernel's, a proxy's) gRPC's pings stand behind what was sent, and
+    # their answer comes too late: the connection is taken for dead and made anew, again and again.  So after
+    # a break a stream carries only what is acknowledged within seconds, until the line is known to be fast.
+
+    def stream(self) -> int:
+        """Begin a stream; return how many bytes it should carry."""
+        self._began = self._clock.ticks()
+        return self._stream
+
+    def arrived(self, count: int) -> None:
+        """Note that so many bytes of the stream are acknowledged: that is what the line really carries."""
+        if self._stream == UNBOUND:
+            return
+        rate = count / max(1e-3, self._clock.ticks() - self._began)
+        fitting = min(round(rate * STREAM_SECONDS), 4 * self._stream)
+        self._stream = UNBOUND if rate > FAST else max(LEAST_STREAM, fitting)
+
+    def broke(self) -> None:
+        """Note that the connection broke under the stream."""
+        self._stream = max(LEAST_STREAM, min(FIRST_STREAM, self._stream // 2))
+        self._pieces.size, self._pieces.blind = min(self._pieces.size, LEAST_STREAM), BUFFERED
 
     def until(self) -> str:
         """Return when the hours begin, for people: "20:00"."""

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import grpc
 
 from unisono.base.clock import Clock
-from unisono.base.errors import BadConfiguration, BadCredentials
+from unisono.base.errors import BadConfiguration, BadCredentials, Unreachable
 from unisono.base.system_clock import SystemClock
 from unisono.crypto import TlsKey
 from unisono.identity import check_key, peer_of, spki_sha256
@@ -140,4 +140,6 @@ def translated(address: str, halt: Halt | None = None) -> Iterator[None]:
             halt.check()
         if isinstance(error, grpc.RpcError):
             raise error_of(error, address) from None
-        raise Halted("the call was cancelled") from None
+        if halt is None:
+            raise Halted("the call was cancelled") from None
+        raise Unreachable(f"cannot reach {address}: nothing moved any more", 1.0) from None  # a stall guard's

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from unisono.base.errors import BadMessage, Unavailable
+from unisono.base.errors import BadMessage, Unavailable, Unreachable
 from unisono.base.ids import Digest
 from unisono.client.session import Attempt
 
@@ -56,7 +56,12 @@ def send(sink: Sink, parcel: Parcel, reader: Reader, progress: Progress, outlet:
         if not 0 <= place.offset <= parcel.bytes:
             raise BadMessage(f"the coordinator is at byte {place.offset} of {parcel.bytes}")
         progress(place.offset, parcel.bytes)
-        after = sink.upload(parcel, _chunks(parcel, reader, place.offset, progress, outlet))
+        try:
+            after = sink.upload(parcel, _chunks(parcel, reader, place.offset, progress, outlet))
+        except Unreachable:
+            outlet.broke()
+            raise
+        outlet.arrived(after.offset - place.offset)
         if not after.complete:
             outlet.check()
         if not after.complete and after.offset <= place.offset:
@@ -70,8 +75,9 @@ def _chunks(
 ) -> Iterator[tuple[int, bytes | memoryview]]:
     """Yield at least one chunk: an empty one asks for the verdict on a file that is already there.
 
-    It ends early when the site's hours do; what has gone stays.
+    It ends early when the site's hours do, or the stream has carried what it should; what has gone stays.
     """
+    most = offset + outlet.stream()
     if offset == parcel.bytes:
         yield offset, b""
     for data in reader(offset):
@@ -80,6 +86,8 @@ def _chunks(
             yield offset, piece
             offset += len(piece)
             progress(offset, parcel.bytes)
+            if offset >= most:
+                return
         if offset < end:
             return
 

@@ -5,7 +5,7 @@ that, in the legs in which keys and shares are made, the protocol needs everybod
 fetch the model before the evening would keep all others from uploading until then.  Who is only slow is
 waited for: the others train meanwhile.
 
-A first model is asked of another site in any case: all have made the same.
+A first model is asked of another site: all have made the same.
 """
 
 from unisono.base.ids import ClientName
@@ -19,17 +19,17 @@ from .phases import Initialising, InRound, Run, Securing
 
 def spared(plan: Plan, run: Run, resting: frozenset[ClientName]) -> frozenset[ClientName]:
     """Return those of the resting whom the round need not wait for: none, if it is too small without them."""
+    if plan.rounds.wait != "quorum":
+        return frozenset()
     match run.stage:
-        case Initialising(source, _, others):  # any other site has the same first model
+        case Initialising(source, _, others):
             free = any(client not in run.away | resting for client, _ in others)
             return resting & {source} if free else frozenset()
-        case InRound(phase=Securing(cohort=cohort, waiting=waiting, leg="advertising" | "sharing") as phase):
-            late = resting & waiting
-            left = len(cohort) - len(phase.dropped) - len(late)
+        case InRound(phase=Securing(leg="advertising" | "sharing") as phase):
+            late = resting & phase.waiting
+            left = len(phase.cohort) - len(phase.dropped) - len(late)
         case _:
             return frozenset()
-    if plan.rounds.wait != "quorum" or not late:
-        return frozenset()
     frozen = protected(run).book.frozen
     terms = terms_of(plan, max(left, FEWEST), len(run.roster)) if frozen is None else frozen.spec.terms
     return late if left >= max(terms.minimum, FEWEST) else frozenset()

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from unisono.base.errors import BadMessage
+from unisono.base.errors import BadMessage, Unavailable
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.base.pacing import Pieces
 from unisono.server.runtime.downloads import Downloads
@@ -61,7 +61,9 @@ class TransferService:
             timed = timely(requests, self._idle)
             async with self._turn(caller) as turn, aclosing(turn.paced(timed)) as pieces:
                 first = await anext(pieces, None)
-                if first is None or first.key is None:
+                if first is None:  # the connection broke before anything came
+                    raise Unavailable("the upload ended before it began", 0.2)
+                if first.key is None:
                     raise BadMessage("the first message of an upload must say what it is (key)")
                 key = key_of(first.key, caller)
                 found = await self._uploads.receive(
