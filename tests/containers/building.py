@@ -55,6 +55,10 @@ def prepare(engine: Engine) -> None:
 
 
 def _base(engine: Engine) -> None:
+    if (
+        engine("image", "inspect", BASE).code == 0
+    ):  # an engine that stays; another import would be another image
+        return
     packages = "--include=python3,python3-venv,ca-certificates"
     tar = KEPT / "base.tar"
     if not tar.exists():
@@ -65,6 +69,8 @@ def _base(engine: Engine) -> None:
 
 
 def _wheels(engine: Engine) -> None:
+    if engine("image", "inspect", WHEELS).code == 0:
+        return
     wheels = KEPT / "wheels"
     wheels.mkdir(exist_ok=True)
     locks = [word for lock in LOCKS for word in ("-r", str(IMAGES / lock))]
