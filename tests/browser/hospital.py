@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness import Federation, Watch, eventually, plan
 
-TASKS = Path(__file__).with_name("tasks.py")
+TASKS = Path(__file__).with_name("readmission.py")
 SITES = ("hospital-a", "hospital-b", "hospital-c", "clinic-d")
 
 

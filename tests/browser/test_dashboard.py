@@ -8,11 +8,13 @@ import os
 import signal
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness import free_port
 from hospital import SITES, Hospital
-from pages import KEPT, PAGES, Look, tab
+from pages import KEPT, PAGES, Look, NoBrowser, chromium, tab
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed; `make browser` does that")
 from axe_playwright_python.sync_playwright import Axe
@@ -21,6 +23,35 @@ from playwright.sync_api import Browser, Page, expect
 pytestmark = pytest.mark.browser
 MOST_BYTES = 200_000
 TOKEN = 2 * "fedcba9876543210"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as found:
+            yield found
+    except NoBrowser as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    root = tmp_path_factory.mktemp("dashboard") / "all"
+    root.mkdir()
+    made = Hospital(root, free_port())
+    made.ok("init", made.operator, "--host", "localhost", "--port", str(made.port), "--federation", "cardio")
+    made.begin()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def look(browser: Browser, hospital: Hospital) -> Iterator[Look]:
+    with tab(browser, hospital.address) as found:
+        yield found
+        assert not found.complaints, json.dumps(found.complaints, indent=1)
 
 
 def accessible(page: Page) -> None:
