@@ -77,6 +77,7 @@ from .uploads import Parcel, file_reader, send
 from .vault import Vault
 
 POLL_SECONDS = 25.0
+RENEW_SECONDS = 60.0  # until a certificate that could not be renewed is asked for again
 DUE_SECONDS = 1.0  # between two looks at the certificate
 LOOK_SECONDS = 1.0  # a poll while somebody here has to look at a plan
 MODEL_IDLE_SECONDS = 10.0  # at least this a coordinator that waits for a first model is patient
@@ -234,6 +235,8 @@ class Driver:
     def _wait_or_end(self, state: Active | BackingOff) -> Event:
         match state:
             case Renewing():
+                # Whose own clock is wrong finds the new one expired, too: not with every poll.
+                self._due, self._look_again = False, self._p.clock.ticks() + RENEW_SECONDS
                 not_after = renew(self._p.link, self._p.folder, self._p.clock.wall())
                 self._look_again = float("-inf")
                 self._show(notices.Renewed(not_after))
