@@ -50,6 +50,9 @@ def reason(error: Exception, folder: Path, address: str, wall: float) -> str:
     """
     if not isinstance(error, Unreachable) or _HANDSHAKE not in str(error):
         return str(error)
-    mine = Credentials.read(folder, "tls")
+    try:
+        mine = Credentials.read(folder, "tls")
+    except BadConfiguration:  # the next attempt to connect says so
+        return str(error)
     found = look(address, mine.ca, wall, (folder / "tls.pem", folder / "tls.key"))
     return " ".join(str(worded(error, address, found)).split())
