@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Error, PeerFault, Unavailable
+from unisono.base.errors import BadMessage, BadUpdate, Corrupt, Error, PeerFault, Refused, Unavailable
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.server.blobs import Blob, LocalDir, Part, Spool
 from unisono.telemetry.meters import Meters
@@ -287,7 +287,7 @@ class Uploads:
             await self._workers.file(found.blob.commit, key.digest)
             try:
                 await self._desk.accept_model(client, key)
-            except PeerFault:
+            except (PeerFault, Refused):  # or the run ended meanwhile: nobody will ask for the file
                 await self._desk.discard_model(key.digest)
                 raise
         return Progress(key.bytes, True)
