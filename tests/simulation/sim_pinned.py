@@ -59,6 +59,11 @@ PINNED: dict[str, World] = {
         FOUR,
         [op.Slow(3, 9.0), op.Advance(6.0), op.Revoke(0), op.Advance(30.0)],
     ),
+    # Found: a run was stopped while its first model arrived; the file lay there until the next start.
+    "stopped while the first model arrives": (
+        op.Setting(mode="secagg", size=3),
+        [op.Advance(0.3), op.Stop()],
+    ),
     # Found: a masked update was acknowledged, its site said goodbye, and the sum was made without it.
     "a site leaves once its masked update is acknowledged": (
         op.Setting(mode="secagg", size=3),

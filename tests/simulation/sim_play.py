@@ -101,7 +101,8 @@ async def _closed(world: World) -> None:
 async def _left_behind(world: World) -> None:
     """Nothing is left of an ended run but what it owns: its models, and books that agree."""
     await world.advance(12.0)
-    if world.house is not None and world.house.hall.store.todo(RUN):  # given up for this life
+    house = world.house
+    if house is not None and (house.hall.store.todo(RUN) or world.disk.troubled):  # for the next life
         await world.act(op.KillCoordinator())
     await world.start_coordinator()
     await world.advance(3.0)

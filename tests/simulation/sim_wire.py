@@ -238,6 +238,7 @@ class Server:
 
     def __init__(self) -> None:
         self.methods: dict[str, Any] = {}
+        self.wrong: list[Exception] = []  # what a handler raised past its guard
         self._generic: list[Any] = []
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
@@ -269,6 +270,12 @@ class Server:
                 call.reply = handler.response_serializer(reply)
         except Aborted as aborted:
             call.error = Broken(aborted.code, aborted.text, aborted.metadata)
+        except asyncio.CancelledError:
+            call.error = cut()
+            raise
+        except Exception as error:
+            call.error = Broken(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
+            self.wrong.append(error)
         finally:
             call.over = True
 
@@ -283,7 +290,10 @@ class Context:
     """What a handler sees of its call."""
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self._call, self._code = call, 0
+
+    def code(self) -> int:
+        return self._code
 
     def auth_context(self) -> dict[str, tuple[bytes, ...]]:
         return {"x509_pem_cert": (self._call.certificate,)}
@@ -297,6 +307,7 @@ class Context:
     async def abort(
         self, code: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str], ...] = ()
     ) -> None:
+        self._code = code.value[0]
         raise Aborted(code, text, metadata)
 
 

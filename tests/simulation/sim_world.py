@@ -223,6 +223,8 @@ class World:
     async def rest(self) -> None:
         """Return when nothing more happens by itself at this moment, and all promises hold."""
         await self.loop.quiet()
+        if self.house is not None and not self.house.dead:
+            self.wrong += self.house.server.wrong
         if self.wrong:
             raise self.wrong[0]
         if self.house is not None and self.house.dead:
