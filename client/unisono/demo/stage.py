@@ -99,8 +99,9 @@ class Stage:
         self._command("init", "init", federation, "--host", HOST, "--port", str(port))
         self._screen.doing("starting the coordinator")
         child = self._children.command(
-            "coordinator", "serve", "--dir", federation, "--host", "127.0.0.1", "--ops-port", str(self._ops_port)
-        )
+            "coordinator", "serve", "--dir", federation, "--host", "127.0.0.1",
+            "--ops-port", str(self._ops_port),
+        )  # fmt: skip
         self._living.append(child)
         until = time.monotonic() + _START_SECONDS
         while not answers(port):
@@ -209,7 +210,11 @@ class Follower:
 
 def summary(ended: Ended, model: Path) -> list[str]:
     """Write the end: the comparison, where the model lies, what to do next."""
-    run, spelled = ended.run, shlex.quote(str(model))
+    run, spelled, federation = (
+        ended.run,
+        shlex.quote(str(model)),
+        shlex.quote(str(model.parent / "federation")),
+    )
     what = f"({TASK_NAME}, {len(run.rounds)} rounds, sha256 {(run.model_sha256 or '')[:12]})"
     return [
         "",
@@ -217,7 +222,7 @@ def summary(ended: Ended, model: Path) -> list[str]:
         "",
         labelled("model", f"{spelled}   {what}"),
         labelled("next", f"unisono predict --model {spelled} --task {TASK} -o predictions.csv"),
-        labelled("", f"unisono serve --dir {shlex.quote(str(model.parent / 'federation'))}   and look at the run"),
+        labelled("", f"unisono serve --dir {federation}   and open http://localhost:8444 to look at the run"),
     ]
 
 
