@@ -99,7 +99,7 @@ class Cluster:
     def run(self, run: str) -> Document:
         return self.asked("run", "show", run)
 
-    def reached(self, run: str, round_: int, seconds: float = 120.0) -> None:
+    def reached(self, run: str, round_: int, seconds: float = 240.0) -> None:
         """Wait until a run has published a round."""
         eventually(lambda: self.published(run) >= round_, seconds, lambda: str(self.run(run)["status"]))
 
@@ -107,6 +107,14 @@ class Cluster:
         document = self.run(run)
         assert document["state"] not in ("failed", "stopped"), document["reason"]
         return int(document.get("rounds_published") or len(document["rounds"]))
+
+    def stop(self, run: str) -> Document:
+        """End a run that need not go on; return it."""
+        said = self.unisono("run", "stop", run)
+        assert said.code == 0, said.out
+        document = self.run(run)
+        assert document["state"] == "stopped"
+        return document
 
     def finished(self, run: str, seconds: float = 180.0) -> Document:
         eventually(

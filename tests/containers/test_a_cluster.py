@@ -12,6 +12,8 @@ from unisono import tensors
 
 pytestmark = pytest.mark.containers
 
+LONG = 2000  # rounds of a run that something happens to; it is stopped afterwards
+
 
 def test_up_trains_the_example_with_three_clients(cluster: Cluster) -> None:
     train = cluster.container("train")
@@ -94,25 +96,26 @@ def test_keys_are_where_their_owners_are(cluster: Cluster) -> None:
 
 
 def test_a_killed_coordinator_goes_on_with_the_run(cluster: Cluster) -> None:
-    run = cluster.start(plan(60))
+    run = cluster.start(plan(LONG))
     cluster.reached(run, 3)
     cluster.must("kill", "-s", "SIGKILL", "coordinator")
     assert cluster.state(cluster.container("coordinator"))["ExitCode"] == 137
     cluster.must("start", "coordinator")
     eventually(lambda: cluster.unisono("health").code == 0, 60)
-    shown = cluster.finished(run)
-    assert shown["rounds_published"] == 60 if "rounds_published" in shown else len(shown["rounds"]) == 60
+    before = cluster.published(run)
+    assert before >= 3  # nothing that was published is lost
+    cluster.reached(run, before + 3)
     cluster.turns(cluster.container("coordinator"), "healthy")
+    cluster.stop(run)
 
 
 def test_a_stopped_client_is_waited_for_by_name_and_comes_back(cluster: Cluster) -> None:
-    run = cluster.start(plan(40))
+    run = cluster.start(plan(LONG))
     cluster.reached(run, 2)
     container = cluster.containers("client")[1]
-    site, began = cluster.site_of(container), time.monotonic()
-    cluster.engine.must("stop", "--time", "30", container)
-    assert time.monotonic() - began < 25, "SIGTERM was not heard"
-    assert cluster.state(container)["ExitCode"] == 0
+    site = cluster.site_of(container)
+    cluster.engine.must("stop", "--time", "60", container)
+    assert cluster.state(container)["ExitCode"] == 0  # SIGTERM was heard; SIGKILL would be 137
     left = cluster.must("exec", "-T", "coordinator", "unisono", "clients")
     assert "Traceback" not in cluster.logs(container)
 
@@ -124,8 +127,9 @@ def test_a_stopped_client_is_waited_for_by_name_and_comes_back(cluster: Cluster)
     time.sleep(2)
     assert cluster.published(run) == before  # three are the least that secagg takes
     cluster.engine.must("start", container)
-    shown = cluster.finished(run)
+    cluster.reached(run, before + 3)
     assert cluster.site_of(container) == site  # its name, though its container knows none
+    shown = cluster.stop(run)
     assert len_of(shown["rounds"][-1]["survivors"]) == 3
 
 
@@ -135,10 +139,7 @@ def test_five_clients_take_part_in_the_next_run(cluster: Cluster) -> None:
     assert {c["name"] for c in who} == {f"site-{n}" for n in range(1, 6)}
     shown = cluster.finished(cluster.start(plan(5)))
     assert [len_of(r["survivors"]) for r in shown["rounds"]] == [5] * 5
-    [again] = [
-        line for line in cluster.must("logs", "train").splitlines() if "is a run of this plan already" in line
-    ][:1]
-    assert "r-0001" in again
+    eventually(lambda: "r-0001 is a run of this plan already" in cluster.must("logs", "train"), 90)
 
 
 def test_down_and_up_keep_the_state(cluster: Cluster, tmp_path: Path) -> None:
