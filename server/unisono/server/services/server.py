@@ -41,6 +41,7 @@ OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # else clients get "too_many_pings"
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it a frozen client holds its place for 80 s
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     (
         "grpc.max_connection_idle_ms",
