@@ -27,6 +27,7 @@ from unisono.codec import Spec, decode_head
 from unisono.crypto import (
     ENVELOPE,
     SealingKey,
+    SigningKey,
     TlsKey,
     encode,
     layout,
@@ -256,6 +257,8 @@ def site(coordinator: Coordinator, tmp_path: Path) -> Iterator[Site]:
     write_private(tmp_path / "ca.pem", authority.certificate_pem)
     write_private(tmp_path / "vault.key", bytes(32))
     write_private(tmp_path / "signing.key", bytes(32))
+    signing = request(SigningKey.from_bytes(bytes(32)))
+    write_private(tmp_path / "signing.pem", authority.issue_signing(signing, "hospital-a", CLOCK.wall()))
     swap_pair(
         tmp_path,
         "tls",

@@ -193,3 +193,20 @@ def test_what_was_not_asked_for_changes_nothing(tell: Callable[..., None]) -> No
         assert not lines(world, "not_counted")
 
     tell(story)
+
+
+def test_a_key_that_the_ca_did_not_certify_for_it_is_not_taken(tell: Callable[..., None]) -> None:
+    """The coordinator shows its certificate for sealing in place of the one for receipts."""
+
+    async def story(world: Hostile) -> None:
+        hall = world.federation.hall
+        hall.receipts.certificate = hall.sealing_certificate
+        await world.begin()
+        await world.victim.again()
+        world.live()
+        await world.published(1)
+        (refused,) = lines(world, "receipt_refused")[:1]
+        assert "stands where a receipts certificate must be" in str(refused.detail["reason"])
+        assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"], "nobody was asked"
+
+    tell(story)

@@ -74,7 +74,7 @@ from .status import CoordinatorFault
 from .trainer_process import TaskFailure
 from .training import Workbench
 from .uploads import Parcel, file_reader, send
-from .vault import Vault
+from .vault import POLICY, SOMEBODY, Vault
 
 POLL_SECONDS = 25.0
 RENEW_SECONDS = 60.0  # until a certificate that could not be renewed is asked for again
@@ -352,7 +352,9 @@ class Driver:
         """Make the model of the plan's seed, for a plan just considered or for one agreed to earlier."""
         agreed, asked = self._p.vault.run(run), self._considered
         if asked is not None and asked.run == run:
-            self._p.workbench.prepare(run, asked.plan, asked.digest)
+            answer = self._p.approvals.answer(asked.digest)
+            by = SOMEBODY if answer is not None and answer.said == "approved" else POLICY
+            self._p.workbench.prepare(run, asked.plan, asked.digest, by)
         elif agreed is not None:
             self._p.workbench.prepare(run, agreed.plan, agreed.digest)
         return Done()

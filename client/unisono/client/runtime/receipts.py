@@ -101,7 +101,7 @@ class Receipts:
     ) -> None:
         self._vault, self._name, self._ca_pem, self._show = vault, name, ca_pem, show
         self._ca = spki_sha256(ca_pem)
-        self._public, self._key = b"", ""
+        self._public, self._key, self._trouble = b"", "", ""
 
     def certified(self, certificate: bytes) -> None:
         """Learn with which key this coordinator signs; an earlier version has none and is not asked."""
@@ -111,7 +111,11 @@ class Receipts:
         try:
             self._public = receipts_public(certificate, self._ca_pem, self._vault.wall())
         except BadCredentials as error:
-            self._show(ReceiptRefused("", 0, str(error)))
+            if str(error) != self._trouble:  # once, however often it connects
+                self._trouble = str(error)
+                with self._vault.transaction():
+                    self._vault.note("receipt_refused", reason=self._trouble)
+                self._show(ReceiptRefused("", 0, self._trouble))
             return
         self._key = spki_sha256(certificate)
         if not self._vault.rows("SELECT 1 FROM receipt_keys WHERE sha256 = ?", (self._key,)):

@@ -14,7 +14,7 @@ from .agreements import plan_of
 from .cache import Cache
 from .link import Link
 from .trainer_process import Answer, Described, Finished, Moved, Opened, TaskFailure, TrainerProcess
-from .vault import Agreed, Vault
+from .vault import POLICY, Agreed, Vault
 
 KEPT_MODELS = 2  # of a run: the one being worked on, and the one before
 Progress = Callable[[Moved], None]
@@ -67,8 +67,11 @@ class Workbench:
     def stop(self) -> None:
         self._trainer.stop()
 
-    def prepare(self, run: RunId, plan_bytes: bytes, digest: Digest) -> None:
-        """Make the model of the plan's seed; write down that this site takes part.  Raises TaskFailure."""
+    def prepare(self, run: RunId, plan_bytes: bytes, digest: Digest, by: str = POLICY) -> None:
+        """Make the model of the plan's seed; write down that this site takes part.  Raises TaskFailure.
+
+        `by`: who agreed to the plan, for the audit log.
+        """
         plan = plan_of(plan_bytes)
         out = self._cache.path(Digest("describe.part"))
         asked = _Asked(plan, plan_bytes, digest, {"do": "describe", "out": str(out)})
@@ -78,7 +81,8 @@ class Workbench:
         model = Digest(answer.model)
         out.replace(self._cache.path(model))
         ours = plan.model.init == "clients"
-        self._vault.accept(Agreed(run, plan_bytes, digest, answer.manifest.encode(), model if ours else None))
+        agreed = Agreed(run, plan_bytes, digest, answer.manifest.encode(), model if ours else None)
+        self._vault.accept(agreed, by)
         self.keep(run, model, answer.bytes)
 
     def announce(self, run: RunId, link: Link) -> Plan:

@@ -62,6 +62,7 @@ _SECURE = (
     ) STRICT""",
 )
 _ADDED = {1: _SCHEMA, 2: _SECURE, 3: receipts.SCHEMA}  # by version
+POLICY, SOMEBODY = "policy", "somebody here"  # who agrees to a plan
 NO_EPSILON = "unbounded"  # no differential privacy: no finite epsilon holds
 MASKED = (".masked", ".masking")  # files of attempts; see `masking`
 _KEY = "run = ? AND round = ? AND model = ? AND spec = ?"
@@ -220,8 +221,11 @@ class Vault:
         ).fetchone()
         return Agreed(*row) if row else None
 
-    def accept(self, agreed: Agreed) -> None:
-        """Write down, before saying so, that this site takes part; again with what was then prepared."""
+    def accept(self, agreed: Agreed, by: str = POLICY) -> None:
+        """Write down, before saying so, that this site takes part; again with what was then prepared.
+
+        `by`: its policy, or somebody who has looked at the plan.
+        """
         with self.transaction() as db:
             known = self.run(agreed.run)
             db.execute(
@@ -229,7 +233,7 @@ class Vault:
                 (agreed.run, agreed.plan, agreed.digest, agreed.manifest, agreed.model),
             )
             if known is None or known.digest != agreed.digest:
-                self.note("accepted", run=agreed.run, plan=agreed.digest)
+                self.note("accepted", run=agreed.run, plan=agreed.digest, by=by)
 
     def decline(self, run: RunId, plan: bytes, digest: Digest, objection: Objection) -> None:
         """Write down that this site does not take part; the same again adds nothing."""
