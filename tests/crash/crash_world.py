@@ -32,6 +32,7 @@ from unisono.wire.v1.admin_pb2_grpc import AdminServiceStub
 HERE = Path(__file__).parent
 FIELDS = ("enabled", "count", "at", "after", "lose", "died")
 KILL, POWER, TORN = 0, 1, 2  # ways to die: see shim.c
+LOSSES = ("killed", "power", "torn")  # what tests call them
 GB = 1 << 30
 SEEDS = 24  # runs of one federation, each from another seed: none finds the files of an earlier one
 PATIENCE = 60.0  # seconds for one run, deaths included, on a busy machine
@@ -126,7 +127,7 @@ class Life:
 
     @property
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Nursery:
