@@ -59,12 +59,21 @@ export function many(count, one, more) {
   return `${count} ${count === 1 ? one : more || one + "s"}`;
 }
 
+// Made once: a formatter costs more than the fifty times it is asked.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
+const MINUTE = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
+
 export function clock(wall) {
-  return wall ? new Date(wall * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }) : "";
+  return wall ? CLOCK.format(wall * 1000) : "";
 }
 
 export function day(wall) {
-  return wall ? new Date(wall * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" }) : "";
+  return wall ? DAY.format(wall * 1000) : "";
+}
+
+export function minute(wall) {
+  return wall ? MINUTE.format(wall * 1000) : "";
 }
 
 export function ago(wall, now = Date.now() / 1000) {

@@ -1,5 +1,5 @@
 // Who is in the federation, and are they well.
-import { ago, bytes, command, empty, h, many, say, short, state, time } from "./dom.js";
+import { ago, bytes, command, empty, h, many, minute, say, short, state, time } from "./dom.js";
 import { Table } from "./table.js";
 
 const EVERY = 4; // seconds between two looks while nobody comes or goes
@@ -100,6 +100,6 @@ function tokens() {
   return new Table("Tokens that are not used up", [
     { title: "Name", key: (r) => r.name, cell: (r) => r.name },
     { title: "Uses left", number: true, cell: (r) => `${r.uses - r.used} of ${r.uses}` },
-    { title: "Ends", key: (r) => r.not_after, cell: (r) => time(r.not_after, r.not_after ? new Date(r.not_after * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "") },
+    { title: "Ends", key: (r) => r.not_after, cell: (r) => time(r.not_after, minute(r.not_after)) },
   ], { size: 20, none: "none; one is made with: unisono token create NAME --dir DIR" });
 }

@@ -1,5 +1,5 @@
 // What is happening, and why does it wait: one card a run.
-import { bytes, clock, command, empty, h, many, mark, number, protection, say, seconds, spell, state, time } from "./dom.js";
+import { bytes, clock, command, empty, h, many, mark, minute, number, protection, say, seconds, spell, state, time } from "./dom.js";
 
 const ROUND = {
   secagg: [["announced", "Invite"], ["advertising", "Keys"], ["sharing", "Shares"], ["uploading", "Train and upload"],
@@ -66,7 +66,7 @@ async function last(run, get) {
   const results = measured ? Object.entries(measured.metrics).map(([name, value]) => fact(spell(name), number(value))) : [];
   return h("article", { class: "card", "aria-label": `last run ${run.id}` },
     h("div", { class: "title" }, h("h2", null, `${run.id} `, h("span", { class: "task" }, run.task)), state(run.state), protection(run.protection)),
-    h("p", null, `${run.reason.charAt(0).toUpperCase()}${run.reason.slice(1)}. Ended `, time(run.ended, run.ended ? new Date(run.ended * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : ""), "."),
+    h("p", null, `${run.reason.charAt(0).toUpperCase()}${run.reason.slice(1)}. Ended `, time(run.ended, minute(run.ended)), "."),
     h("dl", { class: "facts" }, fact("rounds", `${run.round} of ${run.rounds}`),
       fact("took", seconds((run.ended || run.updated) - run.started)), ...results),
     h("p", { class: "links" }, h("a", { href: `/progress?run=${run.id}` }, "Curves and rounds"), h("a", { href: `/left-the-sites?run=${run.id}` }, "What left the sites")));
