@@ -12,11 +12,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -103,6 +107,22 @@ def fuzzed(name: str, seconds: int) -> Outcome:
     return Outcome(name, seconds, int(count[1]) if count else 0, int(rss[1]) if rss else 0, found)
 
 
+def _line(outcome: Outcome) -> str:
+    verdict = f"FOUND {outcome.found}" if outcome.found else "nothing found"
+    many = f"{outcome.executions:>9} executions in {outcome.seconds} s, {outcome.rss_mb} MB"
+    return f"  {outcome.target:<20} {many}: {verdict}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """On a terminal, say how long still; the line vanishes when all is done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Status("", console=Console(stderr=True)) as shown:
+        yield lambda text: shown.update(f"  {text}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -121,15 +141,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(names) - set(WHERE) - {EVERYTHING}:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(sorted(WHERE))}")
     outcomes = []
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    threads = min(2, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool, _progress() as say:
+        say(f"fuzzing {len(names)} targets, about {asked.seconds * -(-len(names) // threads)} s")
         for outcome in pool.map(lambda name: fuzzed(name, asked.seconds), names):
             outcomes.append(outcome)
-            verdict = f"FOUND {outcome.found}" if outcome.found else "nothing found"
-            print(
-                f"  {outcome.target:<20} {outcome.executions:>9} executions in {outcome.seconds} s, "
-                f"{outcome.rss_mb} MB: {verdict}",
-                flush=True,
-            )
+            print(_line(outcome), flush=True)
+            left = len(names) - len(outcomes)
+            say(f"fuzzing, {left} of {len(names)} targets left, {asked.seconds * -(-left // threads)} s")
     print(json.dumps({"targets": [asdict(outcome) for outcome in outcomes]}), flush=True)
     return 1 if any(outcome.found for outcome in outcomes) else 0
 
