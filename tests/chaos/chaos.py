@@ -333,12 +333,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    parser.add_argument("--rounds", type=int, default=20, help="of each run")
+    parser.add_argument("--rounds", type=int, default=0, help="of each run; 20, or 10 in less than a minute")
     parser.add_argument("--loopback", action="store_true", help="no namespaces, no full disks")
     parser.add_argument("--keep", action="store_true", help="keep the folders also when all is well")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (10 if arguments.seconds < 60 else 20)
     return _inside(arguments) if arguments.inside else _outside(arguments)
 
 
