@@ -66,7 +66,7 @@ PINNED: dict[str, World] = {
     ),
     # Found: a masked update was acknowledged, its site said goodbye, and the sum was made without it.
     "a site leaves once its masked update is acknowledged": (
-        op.Setting(mode="secagg", size=3),
-        [op.Slow(2, 9.0), op.Advance(6.0), op.Leave(0), op.Advance(30.0)],
+        op.Setting(mode="secagg", sites=4, size=4),
+        [op.Slow(3, 9.0), op.Advance(6.0), op.Leave(0), op.Advance(30.0)],
     ),
 }

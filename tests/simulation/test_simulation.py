@@ -24,13 +24,27 @@ def test_quiet_worlds_count_everybody_and_need_no_second_life(mode: str) -> None
     assert story.rounds == [("alder", "beech", "cedar")] * 2
 
 
-@settings(max_examples=SAMPLE, suppress_health_check=list(HealthCheck))
+def test_a_site_that_is_gone_is_given_up_and_the_round_is_published_without_it() -> None:
+    story = play(
+        op.Setting(mode="sealed", size=3),
+        [op.Slow(0, 6.0), op.Advance(3.0), op.KillSite(0), op.Advance(20.0)],
+    )
+    assert (story.state, story.rounds) == ("finished", [("beech", "cedar")])
+
+
+def test_a_site_that_trains_for_long_with_progress_is_waited_for() -> None:
+    story = play(op.Setting(mode="secagg", size=3), [op.Slow(0, 90.0), op.Advance(120.0)])
+    assert (story.state, story.rounds) == ("finished", [("alder", "beech", "cedar")])
+    assert story.lives == 3
+
+
+@settings(max_examples=SAMPLE, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(sim_lists.worlds("sealed"))
 def test_any_sealed_world(world: tuple[op.Setting, list[op.Op]]) -> None:
     play(*world)
 
 
-@settings(max_examples=SAMPLE, suppress_health_check=list(HealthCheck))
+@settings(max_examples=SAMPLE, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(sim_lists.worlds("secagg"))
 def test_any_secagg_world(world: tuple[op.Setting, list[op.Op]]) -> None:
     play(*world)
