@@ -11,6 +11,7 @@ Dir = Annotated[
         "--dir",
         metavar="DIR",
         envvar="UNISONO_DIR",
+        readable=False,  # another user's folder is no usage error: it is told as such (exit 3)
         help="Folder made by `init` or `join`.",
         show_default=False,
     ),

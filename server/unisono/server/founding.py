@@ -1,5 +1,6 @@
 """Makes a federation's folders."""
 
+import errno
 import json
 import os
 import shutil
@@ -111,7 +112,7 @@ def _or_nothing(*folders: Path) -> Iterator[None]:
     except BaseException as error:
         for path in folders:
             shutil.rmtree(path, ignore_errors=True)
-        if isinstance(error, PermissionError):
+        if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise  # the command line knows what to say of those
         if isinstance(error, OSError):
             raise BadConfiguration(f"cannot make {folders[0].parent}: {error.strerror or error}") from None
