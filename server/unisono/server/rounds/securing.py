@@ -114,7 +114,7 @@ class Work:
         return self._go_on()
 
     def lost(self, client: ClientName, reason: str) -> Step:
-        """Leave out who is gone, unless its update is here: that was acknowledged, and t others can open it."""
+        """Leave out who is gone, but not an update that was acknowledged: t others can open it."""
         if self._phase.leg == "uploading" and client in dict(self._phase.updates):
             return Step(self._run)
         return self.leave_out(client, "lost", reason)
