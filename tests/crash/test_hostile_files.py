@@ -1,6 +1,7 @@
 """Files that were damaged, cut, emptied or swapped are named in a clear error, without a traceback."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,6 +33,7 @@ def used(nursery: Nursery, enrolled_once: Federation) -> Iterator[Federation]:
         yield world.federation
     finally:
         world.kill()
+        shutil.rmtree(root)
 
 
 def damage(file: Path, how: str) -> None:
