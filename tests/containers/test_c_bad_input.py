@@ -152,7 +152,9 @@ def joining(
         "--task=t=unisono.demo.task:BreastCancer",
     )
     mounts: tuple[str, ...] = () if token is None else (mounted(token, "/run/secrets/token"),)
-    return words, (*mounts, *more)
+    volume = any("dst=/var/lib/unisono" in word for word in more)
+    state = () if volume else (f"--tmpfs=/var/lib/unisono:uid={USER},gid={USER},mode=0700",)
+    return words, (*mounts, *state, *more)
 
 
 def test_a_token_that_is_missing(bench: Bench) -> None:
