@@ -155,7 +155,7 @@ def test_down_and_up_keep_the_state(cluster: Cluster, tmp_path: Path) -> None:
     assert "no other is started" in cluster.logs(train)
     cluster.must("cp", "train:/models/breast-cancer.safetensors", tmp_path / "model.safetensors")
     digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
-    assert digest == cluster.run("r-0001")["model_sha256"]
+    assert digest == runs[0]["model_sha256"]  # the latest run's: `train` pulls what is newest
 
 
 def named(document: Document) -> list[tuple[int, str]]:
