@@ -1,15 +1,17 @@
 """Who is let in at the ops port, over real HTTP."""
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
 import pytest
 from federation_world import Play
-from ops_world import Browser, watched
+from ops_world import Browser, event, watched
 
 from unisono.base.errors import BadConfiguration
 from unisono.server.config import Config
+from unisono.server.ops import connection, live
 from unisono.server.ops.port import OpsPort
 
 TOKEN = "0123456789abcdef" * 2
@@ -211,6 +213,76 @@ def test_many_who_say_nothing_do_not_stop_the_others(path: Path, play: Play) -> 
                 writer.write(b"GET / HTTP/1.1\r\nHost: loc")
             assert (await Browser(seen.port.port).get("/healthz")).status == 200
             for _, writer in idle:
+                writer.close()
+
+    play(story())
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: loc"], ids=["nothing", "half"])
+def test_who_asks_for_nothing_is_sent_away(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Without a token too: each connection is a file that the coordinator cannot open for a client."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            reader, writer = await asyncio.open_connection("127.0.0.1", seen.port.port)
+            writer.write(said)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+    play(story())
+
+
+def test_a_byte_after_an_answer_holds_nothing(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            reader, writer = await asyncio.open_connection("127.0.0.1", seen.port.port)
+            writer.write(seen.browser.request("/healthz", Connection=""))
+            assert b" 200 " in await reader.readuntil(b"}")
+            writer.write(b"G")
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+    play(story())
+
+
+def test_events_are_not_cut_off(path: Path, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.02)
+    monkeypatch.setattr(live, "PAUSE", 0.02)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            reader = await seen.browser.stream("/api/v1/events")
+            assert (await event(reader))["clients_online"] == 0
+            site = await seen.federation.client("a")
+            await asyncio.sleep(0.1)  # several looks
+            await site.hello()
+            while (await event(reader))["clients_online"] != 1:
+                pass
+
+    play(story())
+
+
+def test_there_are_not_more_connections_than_fit(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_OPEN", 8)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            held = [await asyncio.open_connection("127.0.0.1", seen.port.port) for _ in range(8)]
+            reader, one_more = await asyncio.open_connection("127.0.0.1", seen.port.port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            for writer in (one_more, *(writer for _, writer in held)):
                 writer.close()
 
     play(story())

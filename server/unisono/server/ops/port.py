@@ -15,11 +15,11 @@ from unisono.server.config import Config
 from unisono.server.folder import read_private
 
 from .application import Ops
+from .connection import MOST_OPEN, Connection
 from .door import MAX_HEADERS
 
 log = structlog.get_logger("unisono.ops")
 MIN_TOKEN = 16  # characters
-MOST_CONNECTIONS = 64
 _BACKLOG = 64
 
 
@@ -61,10 +61,10 @@ class OpsPort:
             log_level="critical",  # what goes wrong in a request is logged where it happens
             access_log=False,
             lifespan="off",
-            http="h11",
+            http=Connection,
             ws="none",
             h11_max_incomplete_event_size=MAX_HEADERS,
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MOST_OPEN // 2,
             timeout_graceful_shutdown=1,
             server_header=False,
             date_header=False,
