@@ -347,6 +347,33 @@ def test_survivors_that_go_away_are_waited_for_and_come_back() -> None:
     assert next(world.published()).attempts == 1
 
 
+def test_the_time_for_a_quorum_ends_with_it_and_who_came_back_is_waited_for_by_name() -> None:
+    """The others may be away for good: then nobody but those who came back can open the sum."""
+    world = World(plan_of(4), 4)
+    world.reach("agreeing", names(4))
+    a, b, c_, d = names(4)  # t = 3
+    for name in (c_, d):
+        world.feed(Lost(name, "left"))
+    world.settle((a, b))
+    world.feed(Returned(c_))
+    assert expects(world.run) == {c_}
+    world.reach("revealing", (c_,))
+    assert next_deadline(world.run) is None
+    world.now += 2 * WAIT
+    world.feed(Tick())
+    assert expects(world.run) == {a, b, c_}
+    world.settle((a, b))
+    assert expects(world.run) == {c_}
+    assert f"what opens the sum from {c_}" in waiting_sentence(world.plan, world.run, world.now)
+    world.feed(Lost(c_, "silent"))
+    assert not expects(world.run)
+    assert f"from {c_}, {d} to come back" in waiting_sentence(world.plan, world.run, world.now)
+    world.feed(Returned(c_))
+    world.settle((a, b, c_))
+    first = next(world.published())
+    assert (first.survivors, first.reasons, first.attempts) == (names(4), (), 1)
+
+
 def test_without_a_quorum_the_attempt_is_closed_and_only_then_tried_again() -> None:
     world = World(plan_of(4), 4)
     world.reach("agreeing", names(4))

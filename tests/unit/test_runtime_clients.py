@@ -1,6 +1,7 @@
 """What clients are told and what becomes of what they say, with the real store and no network."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 
 from unisono import plan as plans
 from unisono.base.clock import ManualClock
-from unisono.base.errors import NotFound, Refused, Unavailable, WrongPhase
+from unisono.base.errors import Fault, NotFound, Refused, Unavailable, WrongPhase
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import AtRest, SealingKey, SigningKey, sha256_hex, system_entropy
 from unisono.identity import Authority
@@ -226,6 +227,33 @@ def test_models_must_agree_with_those_who_are_still_here(play: Play) -> None:
     play(story)
 
 
+def test_who_hangs_up_while_its_word_is_saved_has_said_it(play: Play) -> None:
+    """A broken connection, or a deadline, cancels the call; the event it handed in is saved all the same."""
+
+    async def story(scene: Scene) -> None:
+        await scene.start()
+        await scene.clients.hello(A, GREETING)
+        driver, free = scene.hall.runs[scene.id].driver, threading.Event()
+        await scene.hall.workers.database(scene.hall.store.put_manifest, MANIFEST.digest, MANIFEST.encode())
+        joining = asyncio.ensure_future(scene.clients.joined(A, scene.id, MANIFEST.encode(), MODEL))
+        while not driver._inbox:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        disk = asyncio.ensure_future(scene.hall.workers.database(free.wait, 10.0))
+        await asyncio.sleep(0)
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        free.set()
+        await disk
+        await scene.clients.hello(B, GREETING)
+        with pytest.raises(Refused, match=r'tensor "w" has shape'):
+            await scene.clients.joined(B, scene.id, OTHER.encode(), MODEL)
+        assert scene.hall.runs[scene.id].manifest == MANIFEST
+        assert scene.run.manifest == MANIFEST.digest
+
+    play(story)
+
+
 def test_a_revoked_client_is_out_at_once(play: Play) -> None:
     async def story(scene: Scene) -> None:
         await scene.collecting()
@@ -281,3 +309,18 @@ def test_receipts_of_the_past_are_not_asked_for_without_end(tmp_path: Path) -> N
                 assert not (await world.clients.next_instruction(A, 0, 0.0, False, [(world.id, 1)])).receipts
 
     asyncio.run(story())
+
+
+def test_receipts_that_cannot_be_read_stop_no_work(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.collecting()
+
+        def damaged(rounds: object) -> None:
+            raise Fault("the updates of round 1 of r-0009 are not those that were signed for")
+
+        monkeypatch.setattr(type(scene.hall.store), "published", lambda store, rounds: damaged(rounds))
+        found = await scene.clients.next_instruction(A, 0, 0.0, False, [(RunId("r-0009"), 1)])
+        assert isinstance(found.what, Work)
+        assert not found.receipts
+
+    play(story)

@@ -76,10 +76,30 @@ def expects(run: Run) -> frozenset[ClientName]:
     match run.stage:
         case Initialising(source):
             return frozenset({source})
+        case InRound(phase=Securing(waiting=waiting, leg="agreeing" | "revealing")):
+            return waiting | _back(run)
         case InRound(phase=Collecting(waiting=waiting) | Securing(waiting=waiting)):
             return waiting
         case _:
             return frozenset()
+
+
+def _back(run: Run) -> frozenset[ClientName]:
+    """Return the survivors that were lost, have come back, and have not said what opens the sum.
+
+    The protocol goes on without them as soon as it can; until then nobody else may do.
+    """
+    stage, book = protected(run), protected(run).book
+    match stage:
+        case Agreeing():
+            said = {number for number, _ in book.agreements}
+        case Revealing():
+            said = {number for number, _ in book.answers}
+        case _:
+            return frozenset()
+    lost = {client for client, code in book.left_out if code == "lost"} - run.away
+    silent = book.roster.names(tuple(number for number in book.survivors if number not in said))
+    return frozenset(lost.intersection(silent))
 
 
 def next_deadline(run: Run) -> float | None:

@@ -172,6 +172,7 @@ class Work:
             case Agreeing() as stage:
                 if len(stage.book.agreements) >= self._terms().threshold:
                     self._take(stage.certify())
+                    self._phase = replace(self._phase, deadline=None)  # theirs who might not have come back
                 elif not stage.waiting_for() and self._phase.deadline is None:
                     patience = self._now + self._plan.cohort.wait_seconds
                     self._phase = replace(self._phase, deadline=patience)

@@ -98,8 +98,9 @@ def _securing(
 ) -> str:
     if phase.leg == "opening":
         return f"opening the sum of what {clients(len(phase.updates))} sent"
-    left = _silence(phase.waiting, idle_left) if phase.deadline is None else f", {_left(phase.deadline, now)}"
-    awaited = listed(phase.waiting) or f"{listed(run.away)} to come back"
+    expected = expects(run)
+    left = _silence(expected, idle_left) if phase.deadline is None else f", {_left(phase.deadline, now)}"
+    awaited = listed(expected) or f"{listed(run.away)} to come back"
     if phase.leg == "uploading":
         work = "updates" if stage.what == "train" else "evaluations"
         return f"{len(phase.updates)} of {len(phase.cohort)} {work}, waiting for {awaited}{left}"

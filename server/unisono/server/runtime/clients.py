@@ -32,6 +32,7 @@ from unisono.server.rounds import (
     Securing,
     TaskFailed,
     Waiting,
+    expects,
 )
 from unisono.tensors import MAX_HEADER, Manifest, check_header
 
@@ -90,7 +91,11 @@ class Clients:
         over = [at for at in islice(due, MOST) if not _goes_on(runs.get(at[0]), at[1])]
         if any(at[0] not in runs or runs[at[0]].run.round != at[1] for at in over):
             self._hall.presence.spend(client)  # an older round has to be read for this client alone
-        return await self._hall.receipts.answer(client, over, self._hall.workers) if over else ()
+        try:
+            return await self._hall.receipts.answer(client, over, self._hall.workers) if over else ()
+        except Error as trouble:  # of the past; what is to be done now does not wait for it
+            log.error("no_receipts", client=client, code=trouble.code, error=str(trouble))
+            return ()
 
     async def _wait(self, ticket: asyncio.Event, seconds: float) -> None:
         """Keep a question open, unless so many are that none would be left for what is to be said."""
@@ -128,8 +133,12 @@ class Clients:
             secured = lineage.plan.protection.mode != "sealed"
             identity = await self._hall.workers.database(self._identity, client) if secured else ""
             await lineage.driver.handle(Joined(client, found.digest, model, identity, found))
-        finally:
+        except asyncio.CancelledError:
+            raise  # what was handed in is saved all the same, and may be what makes it the run's
+        except BaseException:
             lineage.settle(found)
+            raise
+        lineage.settle(found)
 
     def _identity(self, client: ClientName) -> str:
         """Return the key that signs for a client, hex, as it was certified when it enrolled."""
@@ -288,8 +297,8 @@ def _pressing(run: Run, client: ClientName) -> bool:
     secure aggregation that waits for others.
     """
     match run.stage:
-        case InRound(phase=Securing(waiting=waiting)):
-            return client in waiting
+        case InRound(phase=Securing()):
+            return client in expects(run)
         case _:
             return not _looks(run, client)
 
