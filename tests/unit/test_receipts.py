@@ -1,6 +1,8 @@
 """Receipts: the tree, what is signed, and folders of the version before, which signed none."""
 
 import asyncio
+import json
+import math
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -110,6 +112,16 @@ def test_nothing_that_is_signed_can_be_changed(change: dict[str, object]) -> Non
     made = receipt(KEY)
     with pytest.raises(BadCredentials):
         replace(made, published=replace(made.published, **change)).check(KEY.public)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wall", [math.nan, math.inf, -1.0, -1e300, 1e300])
+def test_a_time_that_no_calendar_has_is_refused(wall: float) -> None:
+    """Signed or not: a check that ended with it would hide what is wrong with all other receipts."""
+    with pytest.raises(BadMessage, match="where a time must be"):
+        replace(receipt(KEY).published, wall=wall)
+    text = receipt(KEY).to_json().replace('"wall":12.5', f'"wall":{json.dumps(wall)}')
+    with pytest.raises(BadMessage):
+        Receipt.from_json(text)
 
 
 def test_another_client_or_update_is_not_in_the_tree() -> None:

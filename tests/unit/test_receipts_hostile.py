@@ -51,10 +51,14 @@ def cut(receipt: pb.Receipt) -> None:
     receipt.root = receipt.root[:31]
 
 
+def set_wall(receipt: pb.Receipt) -> None:
+    receipt.wall = float("nan")
+
+
 def deny(receipt: pb.Receipt) -> None:
     run, round_ = receipt.run, receipt.round
     receipt.Clear()
-    receipt.run, receipt.round, receipt.reason = run, round_, "it came too late"
+    receipt.run, receipt.round, receipt.reason = run, round_, "it came\n too late"
 
 
 SIGNATURE = 'the signature under the statement "receipt" does not match'
@@ -65,6 +69,7 @@ FORGERIES = [
     (set_update, "is not among the 5 that were signed for"),
     (set_path, "is not among the 5 that were signed for"),
     (cut, "where a SHA-256 must be"),
+    (set_wall, "where a time must be"),
     (deny, "it says that the update counts, and: it came too late"),
 ]
 
@@ -161,6 +166,37 @@ def test_other_survivors_than_those_signed_for_are_not_taken(tell: Callable[...,
     tell(story)
 
 
+def test_another_number_of_survivors_than_was_signed_for_is_not_taken(tell: Callable[..., None]) -> None:
+    """The root is that of the set agreed to, and the path fits it under another count as well."""
+
+    async def story(world: Hostile) -> None:
+        receipts = world.federation.hall.receipts
+        true = receipts._sign
+
+        def lies(sheet: Sheet) -> Signed:
+            signed = true(sheet)
+            two = replace(signed.published, count=2)
+            signature = two.statement().sign(receipts._key).hex()
+            return replace(signed, published=two, signature=signature) if sheet.round == 1 else signed
+
+        def hook(found: pb.Instruction) -> None:
+            """The last of five leaves stands as high as the second of two."""
+            for receipt in found.receipts:
+                if receipt.round == 1:
+                    assert (receipt.index, len(receipt.path)) == (4, 1)
+                    receipt.index = 1
+
+        receipts._sign = lies  # type: ignore[method-assign]
+        world.scheme.hook = hook
+        await world.begin()
+        world.live()
+        await world.until(lambda: lines(world, "receipt_refused"))
+        (refused,) = lines(world, "receipt_refused")
+        assert "other survivors than those that this site signed for" in str(refused.detail["reason"])
+
+    tell(story)
+
+
 def test_a_receipt_for_another_model_than_the_next_round_starts_from(tell: Callable[..., None]) -> None:
     async def story(world: Hostile) -> None:
         receipts = world.federation.hall.receipts
@@ -207,6 +243,24 @@ def test_a_key_that_the_ca_did_not_certify_for_it_is_not_taken(tell: Callable[..
         await world.published(1)
         (refused,) = lines(world, "receipt_refused")[:1]
         assert "stands where a receipts certificate must be" in str(refused.detail["reason"])
+        assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"], "nobody was asked"
+
+    tell(story)
+
+
+@pytest.mark.parametrize("around", [b"\xff\xfe", b" " * (1 << 20)], ids=["no text", "large"])
+def test_what_stands_around_a_certificate_ends_no_client(tell: Callable[..., None], around: bytes) -> None:
+    """PEM may have anything before it; the client keeps the certificate as text."""
+
+    async def story(world: Hostile) -> None:
+        hall = world.federation.hall
+        hall.receipts.certificate = around + b"\n" + hall.receipts.certificate
+        await world.begin()
+        await world.victim.again()
+        world.live()
+        await world.published(1)
+        (refused,) = lines(world, "receipt_refused")[:1]
+        assert "is no PEM" in str(refused.detail["reason"])
         assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"], "nobody was asked"
 
     tell(story)

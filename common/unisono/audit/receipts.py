@@ -22,6 +22,7 @@ from unisono.identity import Statement
 from .tree import Tree, leads_to, leaf_hash
 
 What = Literal["train", "evaluate"]
+MOST_WALL = 253_402_300_800.0  # seconds: the year 10000
 
 
 def leaf(client: ClientName, sha256: Digest) -> bytes:
@@ -51,6 +52,8 @@ class Published:
 
     def __post_init__(self) -> None:
         _digests("a round's statement", self.ca, self.root, self.model, self.audit)
+        if not 0 <= self.wall < MOST_WALL:  # nor NaN, which JSON and calendars have no place for
+            raise BadMessage(f"a round's statement holds {self.wall!r} where a time must be")
 
     def statement(self) -> Statement:
         """Return the statement; the order of its fields is fixed for good."""

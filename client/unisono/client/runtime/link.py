@@ -283,7 +283,8 @@ def _receipt(told: round_pb2.Receipt) -> Answer:
     """Read a receipt; federation and name, which do not travel, are filled in by whoever checks it."""
     run = _run(told.run)
     if not told.signature:
-        return Nothing(run, told.round, printable(told.reason)[:200] or "no reason given")
+        reason = " ".join(printable(told.reason[:200]).split())  # one line: it stands in a table
+        return Nothing(run, told.round, reason or "no reason given")
     try:
         published = Published(
             ca=START, run=run, round=told.round, attempt=told.attempt, what=_what(told.kind),

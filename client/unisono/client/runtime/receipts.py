@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 State = Literal["due", "held", "none", "refused"]
 Round = tuple[RunId, int]
 MOST = 32  # rounds that are asked about at a time
+MOST_CERTIFICATE = 16 << 10  # bytes in PEM; it has some 700
 SCHEMA = (
     """CREATE TABLE receipts (
         run TEXT NOT NULL, round INTEGER NOT NULL, sent TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -86,10 +87,10 @@ def expect(db: sqlite3.Connection, at: Round, sent: tuple[Digest, int], protecti
 def agree(db: sqlite3.Connection, at: Round, updates: Iterable[tuple[ClientName, Digest]]) -> None:
     """Write, in the transaction of the signature under it, which survivor set a receipt has to be about."""
     pairs = tuple(updates)
-    root = tree_of(pairs).root.hex()
+    agreed = _set(Digest(tree_of(pairs).root.hex()), len(pairs))
     for _, sent in pairs:  # this site's own is one of them
         db.execute(
-            "UPDATE receipts SET agreed = ? WHERE run = ? AND round = ? AND sent = ?", (root, *at, sent)
+            "UPDATE receipts SET agreed = ? WHERE run = ? AND round = ? AND sent = ?", (agreed, *at, sent)
         )
 
 
@@ -109,6 +110,7 @@ class Receipts:
         if not certificate:
             return
         try:
+            pem = _text(certificate)
             self._public = receipts_public(certificate, self._ca_pem, self._vault.wall())
         except BadCredentials as error:
             if str(error) != self._trouble:  # once, however often it connects
@@ -120,8 +122,7 @@ class Receipts:
         self._key = spki_sha256(certificate)
         if not self._vault.rows("SELECT 1 FROM receipt_keys WHERE sha256 = ?", (self._key,)):
             with self._vault.transaction() as db:
-                row = (self._key, certificate.decode("ascii"))
-                db.execute("INSERT INTO receipt_keys VALUES (?, ?)", row)
+                db.execute("INSERT INTO receipt_keys VALUES (?, ?)", (self._key, pem))
                 self._vault.note("receipts_key", sha256=self._key)
 
     def due(self) -> tuple[Round, ...]:
@@ -192,7 +193,7 @@ class Receipts:
         published, sent = receipt.published, receipt.counted.sha256
         if sent not in due:
             raise BadMessage(f"it is for an update that this site did not send in that round: {sent}")
-        if due[sent] not in ("", published.root):
+        if due[sent] not in ("", published.root, _set(published.root, published.count)):
             raise BadMessage("it is about other survivors than those that this site signed for")
         if isinstance(instruction, Work | Secure):
             at = instruction.attempt
@@ -227,6 +228,20 @@ def sent_by(folder: Path) -> list[Sent]:
         if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'receipts'").fetchall():
             return []
         return [Sent(*row) for row in db.execute(query)]
+
+
+def _set(root: Digest, count: int) -> str:
+    """Return what stands for a set of survivors: a path may fit the root under another count, too."""
+    return f"{root} {count}"
+
+
+def _text(certificate: bytes) -> str:
+    """Return a certificate in PEM as text.  Readers of PEM skip what stands around it, whatever it is."""
+    if len(certificate) > MOST_CERTIFICATE or not certificate.isascii():
+        raise BadCredentials(
+            f"the coordinator's certificate for receipts, {len(certificate)} bytes, is no PEM"
+        )
+    return certificate.decode("ascii")
 
 
 def _settle(db: sqlite3.Connection, at: Round, state: State, reason: str) -> None:
