@@ -165,7 +165,11 @@ def test_a_folder_is_measured_now_and_then(tmp_path: Path) -> None:
     assert room.used() == 0
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "x").write_bytes(bytes(1000))
-    room.promise(70)
-    assert room.used() == 70
+    room.promise("a", 70)
+    room.promise("b", 5)
+    assert room.used() == room.used(but="c") == 75
+    assert room.used(but="a") == 5  # what is asked for again needs no room beside itself
+    room.promise("a", 60)
+    assert room.used() == 65
     clock.advance(AGAIN)
     assert room.used() == 1000

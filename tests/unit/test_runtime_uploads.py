@@ -16,7 +16,7 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import AtRest, sha256_hex, system_entropy
 from unisono.server.blobs import LocalDir, Spool
 from unisono.server.runtime.presence import Greeting, Presence
-from unisono.server.runtime.uploads import MAX_CHUNK, Key, Progress, Uploads
+from unisono.server.runtime.uploads import MAX_CHUNK, Key, Progress, Slot, Uploads
 from unisono.server.runtime.workers import Workers
 
 RUN, A = RunId("r-0001"), ClientName("a")
@@ -50,7 +50,7 @@ class Desk:
         assert sha256_hex(path.read_bytes()) == key.digest
         await self._accept(key)
 
-    def check_room(self, missing: int) -> None:
+    def check_room(self, slot: Slot, missing: int) -> None:
         if self.full and missing:
             raise Unavailable(f"no room for {missing}", 10.0)
 

@@ -14,7 +14,7 @@ from .layout import seal_context
 from .lineage import Lineage
 from .room import Room
 from .sums import Masked, Sealed
-from .uploads import Key
+from .uploads import Key, Slot
 
 
 class Acceptance:
@@ -38,9 +38,9 @@ class Acceptance:
             raise BadMessage(f"an update of {key.bytes} bytes; in this round it has {expected}")
         return False
 
-    def check_room(self, missing: int) -> None:
+    def check_room(self, slot: Slot, missing: int) -> None:
         """Raise Unavailable if the disk would be nearly full, or the folder too large, with so much more."""
-        most, used = self._hall.config.max_state_bytes, self._room.used()
+        most, used = self._hall.config.max_state_bytes, self._room.used(but=slot)
         if most and used + missing > most:
             raise Unavailable(
                 f"the coordinator's folder holds {show_bytes(used)} of {show_bytes(most)} (max_state_bytes), "
@@ -53,7 +53,7 @@ class Acceptance:
                 f"the coordinator's disk has {show_bytes(free)} left, too little for {show_bytes(missing)}",
                 10.0,
             )
-        self._room.promise(missing)
+        self._room.promise(slot, missing)
 
     async def accept_update(self, client: ClientName, key: Key) -> None:
         """Open, check and count an update; return when that is durable."""

@@ -1,6 +1,7 @@
 """What the coordinator's folder may hold: measured now and then, with what was promised since."""
 
 import os
+from collections.abc import Hashable
 from pathlib import Path
 
 from unisono.base.clock import Clock
@@ -14,18 +15,22 @@ class Room:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
         self._measured, self._at = 0, float("-inf")
-        self._promised = 0
+        self._promised: dict[Hashable, int] = {}
 
-    def used(self) -> int:
-        """Return the bytes that the folder holds, and those that were promised since it was measured."""
+    def used(self, but: Hashable = None) -> int:
+        """Return the bytes that the folder holds, and those promised since that, `but` for what is asked.
+
+        An upload asks twice, before its stream and with it: it needs no room beside its own.
+        """
         now = self._clock.ticks()
         if now - self._at >= AGAIN:
-            self._measured, self._promised, self._at = _size(self._folder), 0, now
-        return self._measured + self._promised
+            self._measured, self._at = _size(self._folder), now
+            self._promised.clear()
+        return self._measured + sum(self._promised.values()) - self._promised.get(but, 0)
 
-    def promise(self, count: int) -> None:
-        """Count bytes that somebody was just told to send."""
-        self._promised += count
+    def promise(self, to: Hashable, count: int) -> None:
+        """Count bytes that somebody was just told to send; what it was told before is part of them."""
+        self._promised[to] = count
 
 
 def _size(folder: Path) -> int:

@@ -53,8 +53,8 @@ class Desk(Protocol):
         """Check, count and acknowledge an update whose bytes are durable in the spool."""
         ...
 
-    def check_room(self, missing: int) -> None:
-        """Raise Unavailable if the disk would be nearly full with so many bytes more on it."""
+    def check_room(self, slot: "Slot", missing: int) -> None:
+        """Raise Unavailable if the disk would be nearly full with so many bytes more of one upload."""
         ...
 
     def expect_model(self, client: ClientName, key: Key) -> None:
@@ -135,7 +135,7 @@ class Uploads:
             return Progress(key.bytes, True)
         part = await self._workers.file(self._open, client, key)
         if part.offset < key.bytes:
-            self._desk.check_room(key.bytes - part.offset)
+            self._desk.check_room(_slot(client, key), key.bytes - part.offset)
             return Progress(part.offset, False)
         await self._finish(client, key, part)
         return Progress(key.bytes, True)
@@ -147,7 +147,7 @@ class Uploads:
             return Progress(key.bytes, True)
         found = self._models.get(_slot(client, key))
         offset = found.blob.offset if found is not None and found.digest == key.digest else 0
-        self._desk.check_room(key.bytes - offset)
+        self._desk.check_room(_slot(client, key), key.bytes - offset)
         return Progress(offset, False)
 
     async def receive(
@@ -169,7 +169,7 @@ class Uploads:
             await self._quiet(slot, mine)
             part = await self._workers.file(self._open, client, key)
             if part.offset < key.bytes:  # who sends need not have asked
-                self._desk.check_room(key.bytes - part.offset)
+                self._desk.check_room(slot, key.bytes - part.offset)
             if part.offset:
                 self._meters.resumed("in")
             await self._append(client, key, part, own)
@@ -272,7 +272,7 @@ class Uploads:
         found = await self._arriving(slot, key)
         begin = found.blob.offset
         if begin < key.bytes:
-            self._desk.check_room(key.bytes - begin)
+            self._desk.check_room(slot, key.bytes - begin)
         async for offset, data in chunks:
             _check_place(offset, found.blob.offset, len(data), key.bytes, found.blob.offset == begin)
             await self._write(slot, found, data)
