@@ -61,7 +61,9 @@ def report(error: BaseException) -> int:
     if is_verbose() and not isinstance(error, UsageProblem | KeyboardInterrupt):
         traceback.print_exception(error)
     for line in _words(error).splitlines()[:_LINES]:
-        print(line, file=sys.stderr)
+        print(
+            "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr
+        )  # some are a file's words
     return exit_code(error)
 
 

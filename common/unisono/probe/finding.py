@@ -28,14 +28,19 @@ class Finding:
 
 def ok(what: str, words: str) -> Finding:
     """Return a finding that needs nothing."""
-    return Finding(what, OK, words)
+    return Finding(what, OK, _line(words))
 
 
 def warning(what: str, words: str, advice: str) -> Finding:
     """Return a finding that will hurt later."""
-    return Finding(what, WARNING, words, advice)
+    return Finding(what, WARNING, _line(words), _line(advice))
 
 
 def failure(what: str, words: str, advice: str, family: type[Error] = Unreachable) -> Finding:
     """Return a finding that nothing works with."""
-    return Finding(what, FAILURE, words, advice, family)
+    return Finding(what, FAILURE, _line(words), _line(advice), family)
+
+
+def _line(text: str) -> str:
+    """Return one line without escape sequences: some words are a proxy's, or of a stranger's certificate."""
+    return "".join(c if c.isprintable() else "?" for c in text.replace("\n", " "))

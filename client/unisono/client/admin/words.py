@@ -33,10 +33,19 @@ def measured(metrics: Mapping[str, float] | None) -> str:
 
 
 def columns(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
-    """Align rows as columns, two spaces between; without box, so that a pipe can be cut and grepped."""
-    table = [[str(cell) for cell in row] for row in ([head] if head else []) + [list(r) for r in rows]]
+    """Align rows as columns, two spaces between; without box, so that a pipe can be cut and grepped.
+
+    A cell stays in its row, whoever wrote it: an audit log may be somebody else's.
+    """
+    table = [
+        [_plain(str(cell)) for cell in row] for row in ([head] if head else []) + [list(r) for r in rows]
+    ]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     )
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
