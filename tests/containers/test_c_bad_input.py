@@ -32,7 +32,7 @@ class Bench:
         )
 
     def detached(self, image: str, *words: str, more: tuple[str, ...] = ()) -> str:
-        checks = ("--health-interval=1s", "--health-start-period=0s", "--health-retries=8")
+        checks = ("--health-interval=1s", "--health-start-period=1s", "--health-retries=12")
         options = (*HARDENED, f"--network={self.network}", *checks, *more)
         return self.cluster.engine.must("run", "-d", *options, image, *words).split()[-1]
 
