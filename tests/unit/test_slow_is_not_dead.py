@@ -82,6 +82,19 @@ def test_who_rests_for_one_run_rests_not_for_another() -> None:
     assert presence.note(A, RunId("r-0002")) == "sends at most 2 MB/s"
 
 
+def test_who_was_left_out_while_it_rested_is_not_left_out_for_ever() -> None:
+    """It is asked nothing any more, so it says nothing either when its hours begin."""
+    clock, presence = present(replace(GREETING, hours=Hours.parse("20:00-06:00")))
+    presence.rests(A, RUN)
+    clock.advance(45.0)
+    assert (presence.rested(A, RUN), presence.is_resting(A)) == (45.0, True)
+    clock.advance(16.0)
+    presence.seen(A)  # a poll tells nothing of its hours
+    assert (presence.rested(A, RUN), presence.is_resting(A), presence.note(A, RUN)) == (-1.0, False, "")
+    presence.rests(A, RUN)
+    assert presence.rested(A, RUN) == 61.0
+
+
 async def hello(caller: Caller, limit: int = 0, hours: str = "") -> None:
     asked = rounds.HelloRequest(
         protocol_min=1, protocol_max=1, tasks=["x"], protections=["sealed"], strategies=["fedavg"],

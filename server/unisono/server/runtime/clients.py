@@ -256,7 +256,8 @@ class Clients:
         for lineage in self._hall.runs.values():
             last = lineage.outcome(client) or last
             what = self._duty(lineage, client, session)
-            if what is not None and _pressing(lineage.run, client) and session.rests != lineage.id:
+            rests = self._hall.presence.rested(client, lineage.id) >= 0.0
+            if what is not None and _pressing(lineage.run, client) and not rests:
                 return Instruction(what, last or self._hall.ended.get(client), renew)
             done = done or what
         return Instruction(done, last or self._hall.ended.get(client), renew)

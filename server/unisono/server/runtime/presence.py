@@ -16,6 +16,7 @@ from unisono.base.units import show_bytes
 RATE = 5.0  # what one client may say a second: each may be written and audited
 BURST = 20 * RATE  # and at once
 MOST_REST = DAY + 3600.0  # that a client may rest: its hours come once a day, and a clock may be set back
+FRESH = 60.0  # a client's word that it rests holds for so long: it says so every 10 s while it is asked
 RESTING = "resting"  # the stage of a client that waits for its own hours
 
 
@@ -51,6 +52,7 @@ class Session:
     total: int = 0
     rests: RunId | None = None  # the run whose transfer waits for the client's hours
     since: float = 0.0  # when it began to rest
+    rested: float = 0.0  # when it said so last
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Presence:
         if session.stage != RESTING:
             session.since = session.seen
         session.stage, session.done, session.total = RESTING, 0, 0
-        session.rests = run
+        session.rests, session.rested = run, session.seen
         if session.seen - session.since < MOST_REST:
             session.moved = session.seen
 
@@ -105,7 +107,7 @@ class Presence:
         if session is None:
             return ""
         hours, limit = session.greeting.hours, session.greeting.upload_limit
-        if session.rests == run and hours is not None:
+        if self._rests(session) == run and hours is not None:
             return f"sends {hours.words} only"
         if session.stage == "uploading" and limit:
             return f"sends at most {show_bytes(limit).replace('.0 ', ' ')}/s"
@@ -114,12 +116,20 @@ class Presence:
     def is_resting(self, client: ClientName) -> bool:
         """Tell whether a client waits for its own hours: then its silence is no matter of seconds."""
         session = self._sessions.get(client)
-        return session is not None and session.rests is not None
+        return session is not None and self._rests(session) is not None
 
     def rested(self, client: ClientName, run: RunId) -> float:
         """Return for how many seconds a client has made a run wait for its hours; -1: it does not."""
         session = self._sessions.get(client)
-        return self.clock.ticks() - session.since if session is not None and session.rests == run else -1.0
+        rests = session is not None and self._rests(session) == run
+        return self.clock.ticks() - session.since if session is not None and rests else -1.0
+
+    def _rests(self, session: Session) -> RunId | None:
+        """Return the run that waits for a client's hours, by its last word.
+
+        Who was left out of a round for that is asked nothing, and says nothing when its hours begin.
+        """
+        return session.rests if self.clock.ticks() - session.rested <= FRESH else None
 
     def waits(self, client: ClientName) -> None:
         """Note that a client is made to wait by us: its silence does not count."""
