@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -31,7 +32,7 @@ from unisono.server.config import Config
 from unisono.server.folder import Folder
 from unisono.server.process import open_hall
 from unisono.server.rounds import RoundPublished, Run, Uploaded, begin
-from unisono.server.runtime.receipts import LEFT_OUT, NEVER, Nothing, Receipts
+from unisono.server.runtime.receipts import LEFT_OUT, MOST_MADE, NEVER, Nothing, Receipts
 from unisono.server.runtime.workers import Workers
 from unisono.server.store import Change, Store, open_store
 
@@ -176,6 +177,30 @@ def test_what_counts_is_signed_for_and_what_does_not_is_said(tmp_path: Path) -> 
     again.close()
 
 
+def test_the_past_is_read_a_piece_at_a_time_and_in_no_thread_that_others_wait_for(tmp_path: Path) -> None:
+    """A tree over thousands takes a tenth of a second, and a client may ask for many."""
+    store = with_a_round(tmp_path)
+    assert len(answers(store, A, *[(RUN, 1)] * 32)) == MOST_MADE
+    busy, free = threading.Event(), threading.Event()
+
+    async def story() -> None:
+        receipts, workers = Receipts(START, KEY, b"", store), Workers(1)
+
+        def write() -> None:
+            busy.set()
+            assert free.wait(10.0)
+
+        writing = asyncio.create_task(workers.database(write))
+        await asyncio.to_thread(busy.wait, 10.0)
+        assert len(await receipts.answer(A, [(RUN, 1)], workers)) == 1
+        free.set()
+        await writing
+        workers.close()
+
+    asyncio.run(story())
+    store.close()
+
+
 def test_rows_that_no_longer_fit_what_was_signed_are_no_receipt(tmp_path: Path) -> None:
     with_a_round(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
@@ -183,6 +208,9 @@ def test_rows_that_no_longer_fit_what_was_signed_are_no_receipt(tmp_path: Path) 
     store = open_store(tmp_path)
     with pytest.raises(Exception, match="are not those that were signed for"):
         store.published([(RUN, 1)])
+    assert answers(store, A, (RUN, 1), (RunId("r-0099"), 1)) == [Nothing(RunId("r-0099"), 1, NEVER)], (
+        "it is no receipt, and keeps nobody from the rest"
+    )
     store.close()
 
 
