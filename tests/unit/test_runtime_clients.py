@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,15 +22,17 @@ from unisono.server.config import Config
 from unisono.server.enrolment import Ledger
 from unisono.server.rounds import InRound, ModelReceived, Run, Waiting, begin
 from unisono.server.runtime import coordinator as coordinator_module
+from unisono.server.runtime.acceptance import Acceptance
 from unisono.server.runtime.clients import Clients
 from unisono.server.runtime.coordinator import Coordinator
 from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.instructions import Consider, SendModel, Work
+from unisono.server.runtime.operators import Operators
 from unisono.server.runtime.presence import Greeting, Presence
 from unisono.server.runtime.receipts import MOST, Receipts
 from unisono.server.runtime.sums import Sums
 from unisono.server.runtime.workers import Workers
-from unisono.server.store import open_store
+from unisono.server.store import Store, open_store
 from unisono.tensors import Entry, Manifest
 
 A, B = ClientName("a"), ClientName("b")
@@ -250,6 +253,35 @@ def test_who_hangs_up_while_its_word_is_saved_has_said_it(play: Play) -> None:
             await scene.clients.joined(B, scene.id, OTHER.encode(), MODEL)
         assert scene.hall.runs[scene.id].manifest == MANIFEST
         assert scene.run.manifest == MANIFEST.digest
+
+    play(story)
+
+
+def test_who_hangs_up_while_a_run_is_written_down_has_started_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait without a driver until the coordinator is started again."""
+
+    async def story(scene: Scene) -> None:
+        operators = Operators(scene.hall, scene.coordinator, Acceptance(scene.hall))
+        create, written, free = Store.create, threading.Event(), threading.Event()
+
+        def slow(*args: Any) -> RunId:
+            run = create(*args)
+            written.set()
+            free.wait(10.0)
+            return run
+
+        monkeypatch.setattr(Store, "create", slow)
+        asking = asyncio.ensure_future(operators.start_run(plans.canonical(PLAN), None, None, "operator"))
+        await asyncio.to_thread(written.wait, 10.0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        free.set()
+        while scene.id not in scene.hall.runs:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert isinstance(scene.run.stage, Waiting)
 
     play(story)
 

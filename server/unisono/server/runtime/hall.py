@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
@@ -29,6 +30,7 @@ from .receipts import Receipts
 from .sums import Sums
 from .workers import Workers
 
+T = TypeVar("T")
 log = structlog.get_logger("unisono.hall")
 
 
@@ -57,7 +59,7 @@ class Hall:
         default_factory=dict
     )  # each client's last, of runs that are over
     watchers: Bells = field(default_factory=Bells)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[object]] = field(default_factory=set)
     filing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever deletes files, or finds one to keep
     meters: Meters = field(default_factory=Meters)
     phases: dict[RunId, tuple[str, float]] = field(default_factory=dict)  # of active runs, since which tick
@@ -71,6 +73,13 @@ class Hall:
         """Note what somebody has to look at."""
         self.problems.append(problem)
         log.error("problem", text=problem)
+
+    async def whole(self, work: Coroutine[object, object, T]) -> T:
+        """Do all of it, also if whoever asked hangs up: what is saved has to be acted on."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return await asyncio.shield(task)
 
     @asynccontextmanager
     async def hold(self, *files: Digest) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from unisono.base.errors import BadConfiguration, NotFound, WrongPhase
 from unisono.base.ids import ClientName, Digest, RunId, is_name
 from unisono.identity import JoinToken
 from unisono.plan import Plan
-from unisono.server.rounds import StopAsked, begin
+from unisono.server.rounds import Step, StopAsked, begin
 from unisono.server.store import LATEST, Client, Window
 
 from .acceptance import Acceptance
@@ -43,9 +43,17 @@ class Operators:
             model = await self._last_model(source)
         if model is None and plan.model.init != "clients":
             raise BadConfiguration(f'[model] init = "{plan.model.init}": its file was not sent with the plan')
-        async with self._hall.hold(*(() if model is None else (model,))):
+        files = () if model is None else (model,)
+        async with self._hall.hold(*files):
             first = None if model is None else (model, await self._acceptance.norm_of(model))
-            wall, step = self._hall.clock.wall(), begin(plan, 0.0, first)
+            return await self._hall.whole(self._begin(plan, plan_bytes, begin(plan, 0.0, first), files, by))
+
+    async def _begin(
+        self, plan: Plan, plan_bytes: bytes, step: Step, files: tuple[Digest, ...], by: str
+    ) -> RunId:
+        """Write a run down and drive it: one without a driver would wait until the next start."""
+        wall = self._hall.clock.wall()
+        async with self._hall.hold(*files):  # who asked may let go of them
             run = await self._hall.workers.database(
                 self._hall.store.create, plan_bytes, plans.digest(plan), step, 0.0, wall, by
             )
@@ -128,10 +136,13 @@ class Operators:
 
     async def revoke(self, name: ClientName, reason: str, by: str) -> Document:
         """Refuse a client from now on, in the middle of a call if need be."""
+        await self._hall.whole(self._revoke(name, reason, by))
+        return {"name": name, "revoked": True}
+
+    async def _revoke(self, name: ClientName, reason: str, by: str) -> None:
         wall = self._hall.clock.wall()
         await self._hall.workers.database(self._hall.ledger.revoke, name, reason, by, wall)
         await self._coordinator.expel(name, reason)
-        return {"name": name, "revoked": True}
 
     async def revoke_operator(self, name: str, reason: str, by: str, *, force: bool) -> Document:
         """Refuse an operator's certificates from now on, in the middle of a call if need be."""
