@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -365,5 +366,36 @@ def test_a_stream_that_breaks_off_leaves_what_came(site: Site) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert (await site.send(cut(1000), key)).complete
+
+    run(story())
+
+
+def test_a_model_whose_sender_hangs_up_at_its_end_is_whole_or_not_there(site: Site) -> None:
+    """Its last sync stands in line behind other files; nobody else would give its file up."""
+
+    async def story() -> None:
+        free, others = threading.Event(), list[asyncio.Future[bool]]()
+        begun = asyncio.Event()
+
+        async def last() -> AsyncIterator[tuple[int, bytes]]:
+            for chunk in cut():
+                yield chunk
+            others[:] = [asyncio.ensure_future(site.workers.file(free.wait, 10.0)) for _ in range(2)]
+            await asyncio.sleep(0)
+            begun.set()
+
+        task = asyncio.create_task(site.uploads.receive(A, MODEL, last(), lambda: None))
+        await begun.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()
+        await asyncio.gather(*others)
+        async with asyncio.timeout(5):
+            while not (await site.begin(MODEL)).complete:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert not [name for name in site.files() if name.endswith(".part")]
 
     run(story())

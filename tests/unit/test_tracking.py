@@ -112,6 +112,16 @@ def test_a_coordinator_that_starts_again_begins_the_run_again() -> None:
     assert [about.run for about in first.begun] == [about.run for about in second.begun] == [RUN]
 
 
+def test_the_last_model_is_kept_though_it_was_made_before_a_restart() -> None:
+    """The closing evaluation comes after it: there is time for a coordinator to die in."""
+    tape = Tape()
+    recorder = Recorder(tape, copy, "last", ManualClock())
+    recorder.take(RUN, PLAN, (), (1, LATER))
+    recorder.take(RUN, PLAN, FACTS[-1:], (1, LATER))
+    recorder.close()
+    assert tape.told == [(1, b"later"), ("finished", "all rounds are done"), ("closed",)]
+
+
 def test_a_tracker_that_fails_is_logged_once_and_goes_on_with_the_rest() -> None:
     with capture_logs() as logs:
         told = recorded(Broken())

@@ -161,7 +161,8 @@ class Coordinator:
         after = lineage.run
         tally(self._hall, run, before, after, facts)
         if self._hall.tracking is not None:
-            self._hall.tracking.take(run, lineage.plan, facts)
+            model = None if after.model is None else (after.round, after.model)
+            self._hall.tracking.take(run, lineage.plan, facts, model)
         concerned = set(lineage.members())
         told = any(isinstance(fact, RoundPublished | RunEnded) for fact in facts)
         if before.stage.kind == after.stage.kind == "in_round" and not told:

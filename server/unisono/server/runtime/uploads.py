@@ -284,7 +284,8 @@ class Uploads:
         if self._models.pop(slot, None) is not found:
             raise Unavailable(f"a newer upload of {client} took over", 0.2)
         with self._busy(client, key):
-            await self._workers.file(found.blob.commit, key.digest)
+            # Begun, it is ended, whoever hangs up: nobody else would give the file up.
+            await asyncio.shield(asyncio.ensure_future(self._workers.file(found.blob.commit, key.digest)))
             try:
                 await self._desk.accept_model(client, key)
             except (PeerFault, Refused):  # or the run ended meanwhile: nobody will ask for the file

@@ -42,9 +42,13 @@ class Recorder:
         self._thread = Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
-    def take(self, run: RunId, plan: Plan, facts: Iterable[Fact]) -> None:
-        """Note what a saved step brought."""
+    def take(
+        self, run: RunId, plan: Plan, facts: Iterable[Fact], model: tuple[int, Digest] | None = None
+    ) -> None:
+        """Note what a saved step brought.  `model`: the run's last one, perhaps of before a restart."""
         wall = self._clock.wall()
+        if model is not None and facts:
+            self._models.setdefault(run, model)
         for fact in facts:
             if run not in self._begun:
                 self._begun.add(run)
