@@ -94,6 +94,15 @@ def test_a_line_taken_out_with_the_rest_numbered_anew_is_named(make: Make, tmp_p
         find_log(tmp_path).verify()
 
 
+@pytest.mark.parametrize("column", ["kind", "run", "subject", "body"])
+def test_a_line_whose_values_have_other_types_is_named(column: str, tmp_path: Path) -> None:
+    """Its hash fits, but `audit show --what` would not find it."""
+    with closing(sqlite3.connect(coordinator(tmp_path))) as db, db:
+        db.execute(f"UPDATE audit SET {column} = CAST({column} AS BLOB) WHERE seq = 3")  # noqa: S608
+    with pytest.raises(Corrupt, match="audit line 3 was changed: it holds values of other types"):
+        find_log(tmp_path).verify()
+
+
 @SIDES
 def test_exchanged_lines_are_named(make: Make, tmp_path: Path) -> None:
     name = number_of(make)

@@ -118,6 +118,7 @@ def _coordinator(db: sqlite3.Connection) -> Iterator[Row]:
     for expected, row in enumerate(db.execute(_COORDINATOR), start=1):
         seq, wall, kind, run, subject, body, previous, found = row
         _check_number(expected, seq)
+        _check_types(seq, wall, kind, run, subject, body, previous, found)
         if found != coordinator_line(Digest(previous), seq, wall, (kind, run, subject, body)):
             raise Corrupt(_changed(seq, kind))
         if previous != before:
@@ -131,6 +132,7 @@ def _site(db: sqlite3.Connection) -> Iterator[Row]:
     for expected, row in enumerate(db.execute(_SITE), start=1):
         number, wall, kind, detail, found = row
         _check_number(expected, number)
+        _check_types(number, wall, kind, detail, found)
         if found != site_line(before, number, wall, kind, detail):
             raise Corrupt(_changed(number, kind))
         before = Digest(found)
@@ -143,6 +145,15 @@ def _check_number(expected: int, found: int) -> None:
         raise Corrupt(
             f"audit line {expected} is missing: line {expected - 1} is followed by line {found}" + _ADVICE
         )
+
+
+def _check_types(number: int, wall: object, *texts: object) -> None:
+    """Raise Corrupt unless values have the types that they were written with.
+
+    The same bytes as a BLOB have the same hash, and are equal to no name that somebody looks for.
+    """
+    if not isinstance(wall, float) or not all(isinstance(text, str) for text in texts):
+        raise Corrupt(f"audit line {number} was changed: it holds values of other types{_ADVICE}")
 
 
 def _detail(text: str, number: int) -> Mapping[str, object]:
