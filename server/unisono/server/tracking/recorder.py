@@ -57,8 +57,12 @@ class Recorder:
 
     def close(self) -> None:
         """Give the tracker some seconds to write what waits."""
-        self._put(None)
-        self._thread.join(CLOSING)
+        try:
+            self._jobs.put(None, timeout=CLOSING / 2)  # also behind a full queue, else it is never closed
+        except queue.Full:
+            self._say("tracking_too_slow", "what waits when the coordinator stops is left out")
+            return
+        self._thread.join(CLOSING / 2)
 
     def _begin(self, about: Begin) -> None:
         self._put(lambda tracker: tracker.begin(about))
@@ -100,7 +104,7 @@ class Recorder:
 
         self._put(keep)
 
-    def _put(self, job: Job | None) -> None:
+    def _put(self, job: Job) -> None:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
