@@ -142,9 +142,7 @@ class Sums:
     def _add(self, partial: Partial, update: Spooled, *, check: bool = False) -> None:
         spec, head = partial.spec, np.empty(len(partial.spec.head), np.uint64)
         try:
-            for offset, words in (
-                self._open(update, spec) if isinstance(update, Sealed) else self._read(update, spec)
-            ):
+            for offset, words in self._words(update, spec):
                 if check:
                     _check_lanes(spec, offset, words)
                     _copy_head(spec, offset, words, head)
