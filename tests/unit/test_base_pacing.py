@@ -1,7 +1,7 @@
 """Token buckets, pieces that fit a link, hours of the day: pure, with the time as an argument."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unisono.base.errors import BadConfiguration
@@ -89,6 +89,16 @@ def test_what_a_buffer_swallows_says_nothing_about_the_link() -> None:
             quick.took(0.001, len(piece))
     assert sizes[:64] == [128 << 10] * 64
     assert sizes[-2:] == [MOST_PIECE] * 2
+
+
+@given(st.integers(1000, 2 * MOST_PIECE), st.lists(st.sampled_from([0.1, 1.0, 3.0])))
+@example(524_000, [])  # 2 x 524 000 and a rest of 576
+def test_no_rate_leaves_small_rests(rate: int, seconds: list[float]) -> None:
+    """A coordinator refuses an upload of more than 64 chunks below 1 KiB: one in each MiB were too many."""
+    pieces = Pieces(rate)
+    for took in seconds:
+        pieces.took(took, pieces.size)
+    assert min(map(len, pieces.cut(bytes(MOST_PIECE)))) >= LEAST_PIECE
 
 
 def test_on_a_fast_link_pieces_are_whole_chunks_which_are_not_copied() -> None:

@@ -54,6 +54,9 @@ class Pieces:
     they are slow; on a fast link all but the first few are of the full size.
 
     Where much is taken before the link is felt, quickness says nothing for the first `blind` bytes.
+
+    All sizes are multiples of LEAST_PIECE, and so is what is cut: no rate leaves a small rest at the end of
+    every MiB.  (A coordinator counts small chunks, and refuses an upload of many.)
     """
 
     most: int = MOST_PIECE
@@ -61,7 +64,7 @@ class Pieces:
     blind: int = 0
 
     def __post_init__(self) -> None:
-        self.most = min(MOST_PIECE, max(LEAST_PIECE, self.most))
+        self.most = min(MOST_PIECE, _whole(self.most))
         self.size = min(self.size, self.most)
 
     def cut(self, data: B) -> Iterator[B]:
@@ -75,7 +78,12 @@ class Pieces:
     def took(self, seconds: float, size: int) -> None:
         """Note how long the link took for a piece of `size` bytes."""
         if seconds > SLOW:
-            self.size = max(LEAST_PIECE, self.size // 2)
+            self.size = _whole(self.size // 2)
         elif seconds < QUICK and size >= self.size and not self.blind:
             self.size = min(self.most, self.size * 2)
         self.blind = max(0, self.blind - size)
+
+
+def _whole(size: int) -> int:
+    """Return the multiple of LEAST_PIECE below a size, at least one."""
+    return max(LEAST_PIECE, size - size % LEAST_PIECE)
