@@ -374,6 +374,18 @@ def test_the_time_for_a_quorum_ends_with_it_and_who_came_back_is_waited_for_by_n
     assert (first.survivors, first.reasons, first.attempts) == (names(4), (), 1)
 
 
+def test_a_sum_that_nobody_here_can_open_names_those_who_could() -> None:
+    world = World(plan_of(4), 4)
+    world.reach("revealing", names(4))
+    a, b, *others = names(4)
+    for name in others:
+        world.feed(TaskFailed(name, 1, 1, "state_rolled_back", "the file of open attempts is a copy"))
+    world.settle((a, b))
+    assert not expects(world.run)
+    sentence = waiting_sentence(world.plan, world.run, world.now)
+    assert sentence.endswith(f"what opens the sum from {', '.join(others)}, which left the attempt")
+
+
 def test_without_a_quorum_the_attempt_is_closed_and_only_then_tried_again() -> None:
     world = World(plan_of(4), 4)
     world.reach("agreeing", names(4))

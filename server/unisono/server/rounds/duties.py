@@ -89,6 +89,12 @@ def _back(run: Run) -> frozenset[ClientName]:
 
     The protocol goes on without them as soon as it can; until then nobody else may do.
     """
+    lost = {client for client, code in protected(run).book.left_out if code == "lost"}
+    return unheard(run) & lost - run.away
+
+
+def unheard(run: Run) -> frozenset[ClientName]:
+    """Return all survivors whose word is not here, in the legs in which only survivors are asked."""
     stage, book = protected(run), protected(run).book
     match stage:
         case Agreeing():
@@ -97,9 +103,7 @@ def _back(run: Run) -> frozenset[ClientName]:
             said = {number for number, _ in book.answers}
         case _:
             return frozenset()
-    lost = {client for client, code in book.left_out if code == "lost"} - run.away
-    silent = book.roster.names(tuple(number for number in book.survivors if number not in said))
-    return frozenset(lost.intersection(silent))
+    return frozenset(book.roster.names(tuple(number for number in book.survivors if number not in said)))
 
 
 def next_deadline(run: Run) -> float | None:

@@ -7,7 +7,7 @@ from unisono.base.units import show_seconds
 from unisono.plan import Plan
 
 from .attempts import needed, present
-from .duties import expects
+from .duties import expects, unheard
 from .phases import Aggregating, Announced, Collecting, Ended, Initialising, InRound, Run, Securing, Waiting
 from .waiting import enough, unanswered
 from .wording import clients, cut, listed
@@ -100,12 +100,20 @@ def _securing(
         return f"opening the sum of what {clients(len(phase.updates))} sent"
     expected = expects(run)
     left = _silence(expected, idle_left) if phase.deadline is None else f", {_left(phase.deadline, now)}"
-    awaited = listed(expected) or f"{listed(run.away)} to come back"
+    awaited = listed(expected) or _gone(run)
     if phase.leg == "uploading":
         work = "updates" if stage.what == "train" else "evaluations"
         return f"{len(phase.updates)} of {len(phase.cohort)} {work}, waiting for {awaited}{left}"
     reason = f" ({phase.reason})" if phase.reason else ""
     return f"waiting for {_AWAITED[phase.leg]} from {awaited}{left}{reason}"
+
+
+def _gone(run: Run) -> str:
+    """Name those without whom the attempt stands still, when nobody who is here is waited for."""
+    silent = unheard(run)
+    if away := run.away & silent if silent else run.away:
+        return f"{listed(away)} to come back"
+    return f"{listed(silent)}, which left the attempt"
 
 
 def _more(count: int) -> str:
