@@ -1,5 +1,6 @@
 """The masked file: its ranges are held, its bytes are those of the streams, what is broken is not used."""
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest, RunId
+from unisono.client.runtime.cache import Cache
 from unisono.client.runtime.masking import Ranges, Shelf, Stored, mask
 from unisono.client.session import Attempt
 from unisono.client.trainer.at_rest import SealedFile, SealedWriter
@@ -100,6 +102,37 @@ def test_a_head_that_counts_for_more_than_one_client(tmp_path: Path, wrong: dict
     of = spec(16)
     with stored(tmp_path, vector(of, **wrong), of) as found, pytest.raises(UpdateOutOfRange):
         mask(found, (), tmp_path / "m", unseen)
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: what fits of a write is written, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_masked_file_that_found_half_of_its_room_is_none(tmp_path: Path) -> None:
+    """The last piece, of a small model the only one, is cut without an error: nothing is written after it."""
+    of = spec(16)
+    with stored(tmp_path, vector(of), of) as found:
+        with room_for(of.bytes // 2), pytest.raises(OSError, match="too large"):
+            mask(found, STREAMS, tmp_path / "m", unseen)
+        mask(found, STREAMS, tmp_path / "m", unseen)
+    assert (tmp_path / "m").stat().st_size == of.bytes
+
+
+def test_a_model_that_found_half_of_its_room_is_none(tmp_path: Path) -> None:
+    cache, data = Cache(tmp_path, bytes(32)), bytes(8192)
+    digest = sha256_hex(data)
+    with cache.arriving(digest, len(data)) as arriving:
+        arriving.write(0, data)
+        with room_for(4096), pytest.raises(OSError, match="too large"):
+            arriving.finish()
+    assert not cache.has(digest)
 
 
 def test_a_number_without_room_in_the_sum(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from unisono.crypto import (
     system_entropy,
 )
 
-from .files import private_folder
+from .files import private_folder, write_all
 
 
 class Cache:
@@ -97,7 +97,7 @@ class Arriving:
         self._file: BinaryIO = os.fdopen(
             os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0
         )
-        self._file.write(header)
+        write_all(self._file, header)
         self._take_over(at_rest)
         self._new.replace(self._old)
 
@@ -132,7 +132,7 @@ class Arriving:
     def _seal(self, segment: bytes | bytearray | memoryview) -> None:
         self._sealed += len(segment)
         size = self._sealer.seal_into(segment, self._buffer, last=self._sealed == self._plain)
-        self._file.write(memoryview(self._buffer)[:size])
+        write_all(self._file, memoryview(self._buffer)[:size])
 
     def finish(self) -> None:
         """Raise Corrupt, and forget all of it, unless the bytes are those of the digest."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from unisono.base.errors import BadConfiguration, Error
 from unisono.base.ids import Digest
@@ -42,6 +43,13 @@ def naming(path: Path, advice: str) -> Iterator[None]:
         yield
     except (Error, ValueError) as error:
         raise BadConfiguration(f"{path} is damaged: {error}\n  {advice}") from error
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of it to a file without a buffer.  A nearly full disk takes a part and says nothing."""
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[file.write(view) :]
 
 
 def digest_of(path: Path) -> Digest | None:

@@ -25,7 +25,7 @@ from unisono.crypto.prg import SCRATCH
 from unisono.secagg.client.refusals import UpdateOutOfRange
 from unisono.secagg.shared.keys import MaskStream
 
-from .files import digest_of
+from .files import digest_of, write_all
 
 Progress = Callable[[int, int], None]
 
@@ -61,7 +61,7 @@ def mask(stored: Stored, streams: Sequence[MaskStream], out: Path, progress: Pro
             for one, add in masks:
                 (one.add if add else one.subtract)(piece, offset)
             masked.update(piece)
-            file.write(piece.data)
+            write_all(file, piece.data)
             progress(offset + piece.nbytes, size)
     ranges.finish()
     if plain.hexdigest() != stored.sha256:
