@@ -191,12 +191,10 @@ async def _replies(handler: Any, messages: list[Any], context: Context) -> list[
         for message in messages:
             yield message
 
-    if handler.request_streaming:
-        return [await handler.stream_unary(sent(), context)]
     if not handler.response_streaming:
-        return [await handler.unary_unary(messages[0], context)]
+        return [await handler.stream_unary(sent(), context)]
     replies = []
-    async with aclosing(handler.unary_stream(messages[0], context)) as stream:
+    async with aclosing(handler.stream_stream(sent(), context)) as stream:
         async for reply in stream:
             replies.append(reply)
             break

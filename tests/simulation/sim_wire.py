@@ -258,16 +258,12 @@ class Server:
         """Run the handler of a call."""
         handler, context = self.find(call.method), Context(call)
         try:
-            if handler.unary_stream is not None:
-                request = handler.request_deserializer(raw)
-                async for piece in handler.unary_stream(request, context):
+            requests = _requests(call, raw, handler.request_deserializer)
+            if handler.stream_stream is not None:
+                async for piece in handler.stream_stream(requests, context):
                     call.pieces.append(handler.response_serializer(piece))
-            elif handler.stream_unary is not None:
-                reply = await handler.stream_unary(_chunks(call, handler.request_deserializer), context)
-                call.reply = handler.response_serializer(reply)
             else:
-                reply = await handler.unary_unary(handler.request_deserializer(raw), context)
-                call.reply = handler.response_serializer(reply)
+                call.reply = handler.response_serializer(await handler.stream_unary(requests, context))
         except Aborted as aborted:
             call.error = Broken(aborted.code, aborted.text, aborted.metadata)
         except asyncio.CancelledError:
@@ -311,6 +307,10 @@ class Context:
         raise Aborted(code, text, metadata)
 
 
-async def _chunks(call: Call, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+async def _requests(call: Call, raw: bytes | None, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    """Yield the one request of a call, or the chunks of an upload as they come."""
+    if raw is not None:
+        yield read(raw)
+        return
     while (raw := await call.chunks.get()) is not None:
         yield read(raw)

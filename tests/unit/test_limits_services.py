@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,5 +275,69 @@ def test_what_a_site_allows_itself_is_kept_and_rubbish_refused(path: Path, play:
             assert session is not None
             assert (session.greeting.upload_limit, str(session.greeting.hours)) == (2e6, "20:00-06:00")
             assert (await refused(hello(0, "\x1b[2J")))[1] == "bad_message"
+
+    play(story())
+
+
+async def unsaid() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    for found in tuple[bytes, ...]():
+        yield found
+
+
+def half(
+    caller: Caller, method: str = "RoundService/Hello", said: Callable[[], AsyncIterator[bytes]] = unsaid
+) -> grpc.aio.StreamUnaryCall[bytes, bytes]:
+    """Begin a call, and never send its request."""
+    begin: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = caller.channel.stream_unary(
+        f"/unisono.wire.v1.{method}"
+    )
+    return begin(said())
+
+
+@pytest.mark.parametrize("method", ["RoundService/Hello", "TransferService/Download"])
+def test_calls_without_a_request_take_nobody_elses_place(path: Path, play: Play, method: str) -> None:
+    """gRPC counts a call from its first byte, and would wait for its request for ever."""
+
+    async def story() -> None:
+        async with serving(path, max_concurrent_rpcs=60, max_calls_per_client=8) as federation:
+            client, good = await federation.client("many"), await federation.client("good")
+            await client.hello()
+            calls = [half(client, method) for _ in range(70)]
+            refusals = [await call.code() for call in calls[8:]]
+            assert {*refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            await good.hello()
+            for call in calls:
+                call.cancel()
+
+    play(story())
+
+
+def test_who_was_revoked_holds_no_call_open(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            client = await federation.client("gone")
+            await client.hello()
+            waiting = half(client)
+            await federation.operator().operate.Revoke(admin.RevokeRequest(name="gone", reason="moved"))
+            assert await half(client).code() == grpc.StatusCode.PERMISSION_DENIED
+            waiting.cancel()
+
+    play(story())
+
+
+def test_a_request_that_does_not_come_is_not_waited_for_without_end(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path, call_seconds=0.2) as federation:
+            client = await federation.client("slow")
+            _, why = await put_off(half(client))
+            assert why == "no request came within 0.2 s"
+
+            call = half(client, said=nothing)
+            assert (await refused(call))[1:] == ("bad_message", "a call without a request")
 
     play(story())

@@ -18,7 +18,15 @@ import grpc
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from unisono.base.errors import BadCredentials, Error, NotEnrolled, PeerFault, Refused, Unavailable
+from unisono.base.errors import (
+    BadCredentials,
+    BadMessage,
+    Error,
+    NotEnrolled,
+    PeerFault,
+    Refused,
+    Unavailable,
+)
 from unisono.identity import Kind, Peer, peer_of
 from unisono.server.runtime.presence import HelloFirst
 
@@ -123,7 +131,19 @@ class Guard:
             await _abort(context, error)
             raise  # not reached: abort raises
 
-    async def _timely(self, answer: Awaitable[Reply]) -> Reply:
+    async def first(self, context: Context, requests: AsyncIterator[Request]) -> Request:
+        """Return the one request of a call, from somebody who may call at all and has a place for it."""
+        began = perf_counter()
+        try:
+            caller = self.caller(context)
+            with self._crowd.entered(caller.peer):
+                return await self._timely(_one(requests), "no request came")
+        except Exception as error:
+            report(error, context, perf_counter() - began)
+            await _abort(context, error)
+            raise  # not reached: abort raises
+
+    async def _timely(self, answer: Awaitable[Reply], late: str = "no answer was ready") -> Reply:
         limit = asyncio.timeout(self._seconds)
         try:
             async with limit:
@@ -131,7 +151,7 @@ class Guard:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Unavailable(f"no answer was ready within {self._seconds:g} s", 1.0) from None
+            raise Unavailable(f"{late} within {self._seconds:g} s", 1.0) from None
 
     async def stream(
         self, context: Context, handle: Callable[[Caller], AsyncIterator[Reply]]
@@ -147,6 +167,13 @@ class Guard:
         except Exception as error:
             report(error, context, perf_counter() - began)
             await _abort(context, error)
+
+
+async def _one(requests: AsyncIterator[Request]) -> Request:
+    found = await anext(requests, None)
+    if found is None:
+        raise BadMessage("a call without a request")
+    return found
 
 
 def _expired(peer: Peer) -> Refused:

@@ -5,10 +5,15 @@ traceback in the log and without a word on who sent it.  Here the handler is cal
 something in the request's place that raises BadMessage as soon as it is looked at: inside the guard, which
 knows the rest.
 (Found by fuzzing over gRPC.)
+
+Nor does gRPC ask who sends a request, or wait for it for a limited time: calls whose request never came held
+all places there are, also for whoever was revoked.  So each call is served as one whose request is a stream
+of one: its handler runs from the first byte, and has the caller judged before it reads.
 """
 
 from __future__ import annotations  # the classes of grpc are generic in its stubs only
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -17,7 +22,9 @@ from google.protobuf.message import DecodeError
 from unisono.base.errors import BadMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from .guard import Guard
 
 
 class Unreadable:
@@ -33,20 +40,21 @@ class Unreadable:
 class Registrar:
     """Takes the place of the server where services are added to it."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, server: grpc.aio.Server, guard: Guard) -> None:
+        """`guard`: for whoever may call anything."""
+        self._server, self._guard = server, guard
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """Add them, so that they see what could not be read."""
-        self._server.add_generic_rpc_handlers(tuple(map(_Reading, handlers)))
+        """Add them, so that they see what could not be read, and from whom something is to be read."""
+        self._server.add_generic_rpc_handlers(tuple(_Reading(each, self._guard) for each in handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """Pass over the same handlers once more: an asyncio server has no use for them."""
 
 
 class _Reading(grpc.GenericRpcHandler):
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, inner: Any, guard: Guard) -> None:
+        self._inner, self._guard = inner, guard
         self._known: dict[str, Any] = {}  # by method of ours: a stranger's is None and not kept
 
     def service(self, handler_call_details: Any) -> Any:
@@ -55,10 +63,28 @@ class _Reading(grpc.GenericRpcHandler):
             found = self._inner.service(handler_call_details)
             if found is None:
                 return None
-            self._known[method] = found._replace(
-                request_deserializer=_reading(found.request_deserializer, method)
-            )
+            reading = found._replace(request_deserializer=_reading(found.request_deserializer, method))
+            self._known[method] = _judged(reading, self._guard)
         return self._known[method]
+
+
+def _judged(handler: Any, guard: Guard) -> Any:
+    """Return the handler as one that reads its request itself, if the guard lets it."""
+    if handler.request_streaming:
+        return handler  # it asks its guard before it reads
+
+    async def unary(requests: AsyncIterator[Any], context: Any) -> Any:
+        return await handler.unary_unary(await guard.first(context, requests), context)
+
+    async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        request = await guard.first(context, requests)
+        async with aclosing(handler.unary_stream(request, context)) as replies:
+            async for reply in replies:
+                yield reply
+
+    if handler.response_streaming:
+        return handler._replace(request_streaming=True, unary_stream=None, stream_stream=stream)
+    return handler._replace(request_streaming=True, unary_unary=None, stream_unary=unary)
 
 
 def _reading(read: Callable[[bytes], object], method: str) -> Callable[[bytes], object]:

@@ -77,7 +77,8 @@ def build(hall: Hall, coordinator: Coordinator, protocols: tuple[int, int] = PRO
         options=(*OPTIONS, ("grpc.server_handshake_timeout_ms", round(1000 * config.handshake_seconds))),
         maximum_concurrent_rpcs=config.max_concurrent_rpcs,
     )
-    services: Any = Registrar(server)  # Any: the generated code names the two classes of servers only
+    known = guard("client", "admin", "bootstrap", seconds=config.call_seconds)
+    services: Any = Registrar(server, known)  # Any: the generated code names the two classes of servers only
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
         measured(EnrolmentService(Enrolling(hall), joins, joining, anybody), hall.meters), services
     )
