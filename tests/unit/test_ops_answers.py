@@ -221,6 +221,7 @@ def test_who_is_left_out_is_counted(path: Path, play: Play) -> None:
             run, sites = await two_sites(seen)
             await sites[0].work([1.0, 0.0])
             lineage = seen.federation.hall.runs[RunId(run)]
+            await lineage.driver.handle(Lost(ClientName("a"), "left"))  # its update counts
             await lineage.driver.handle(Lost(ClientName("b"), "silent for 60 s"))
             found = families(await seen.browser.get("/metrics"))
             assert value(found, "unisono_updates_total", result="left_out", reason="lost") == 1

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
-from unisono.base.ids import RunId
+from unisono.base.ids import ClientName, RunId
 from unisono.server.rounds import (
+    Aggregating,
     AttemptFailed,
+    Collecting,
     Fact,
+    Initialising,
     InRound,
     Lost,
     RoundPublished,
@@ -13,6 +16,7 @@ from unisono.server.rounds import (
     RunEnded,
     Securing,
     TaskFailed,
+    Waiting,
 )
 from unisono.server.store import Change, Store
 from unisono.telemetry.meters import Meters
@@ -33,13 +37,24 @@ class Metered:
             numbers = self.store.save(run, change)
         for event in change.events:
             match event:
-                case Lost():
+                case Lost(client) if _leaves_out(change.run, client):
                     self.meters.update("left_out", "lost")
-                case TaskFailed():
+                case TaskFailed(client) if _leaves_out(change.run, client):
                     self.meters.update("left_out", "failed")
                 case _:
                     pass
         return numbers
+
+
+def _leaves_out(run: Run, client: ClientName) -> bool:
+    """Tell whether a round goes on without a client: not before the first, nor if its update is here."""
+    match run.stage:
+        case Waiting() | Initialising():
+            return False
+        case InRound(phase=Collecting() | Securing() | Aggregating() as phase):
+            return client not in dict(phase.updates)
+        case _:
+            return True
 
 
 def began(hall: Hall, run: RunId, state: Run) -> None:
