@@ -240,6 +240,22 @@ def test_a_full_disk_at_a_deadline_is_not_hammered(stage: Stage) -> None:
     stage.play(story, waiting)
 
 
+def test_a_full_disk_is_one_line_in_the_log_however_many_ask(stage: Stage) -> None:
+    """Each silent client is reported four times a second: a log on the same disk would not help."""
+
+    async def story(driver: Driver) -> None:
+        stage.store.troubles = [Unavailable("disk full", 10.0) for _ in range(20)]
+        with capture_logs() as logs:
+            for _ in range(20):
+                assert isinstance(await outcome(driver, uploaded(A)), Unavailable)
+                stage.clock.advance(0.25)
+        told = [line for line in logs if line["event"] == "not_saved"]
+        assert [(line["log_level"], line["reason"]) for line in told] == [("warning", "disk full")]
+        await driver.handle(uploaded(A))
+
+    stage.play(story)
+
+
 def test_unavailable_effects_are_asked_again(stage: Stage) -> None:
     run, todo = aggregating()
     stage.world.outcomes = [Unavailable("disk full", 0.0)] * 3 + [Aggregated(1, 1, NEXT, bounds=(1.0,))]
