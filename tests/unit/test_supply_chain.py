@@ -117,5 +117,15 @@ def test_a_unit_is_one_that_systemd_accepts(unit: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-600:]
 
 
+def test_what_compose_opens_is_this_machines_and_answers_to_its_name_only() -> None:
+    """Grafana asks for no password, and shows what the ops port guards by a token."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    ports = re.findall(r"\$\{\w+_LISTEN:-([^}]*)\}", text)
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert 'GF_SERVER_ENFORCE_DOMAIN: "true"' in text
+    assert "GF_SERVER_DOMAIN: ${GRAFANA_DOMAIN:-localhost}" in text
+
+
 def test_there_are_two_units() -> None:
     assert [unit.name for unit in UNITS] == ["unisono-client.service", "unisono-coordinator.service"]
