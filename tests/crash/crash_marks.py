@@ -165,9 +165,9 @@ def mark_site(mark: Mark) -> None:
     after(Attempts, "apply", moved)
     after(Protection, "_committed", committed)
     after(Vault, "release", lambda _, vault, update, *r: mark(f"kept release {update.sha256}"))
-    after(Vault, "accept", lambda _, vault, agreed: mark(f"kept agreement {agreed.run}"))
+    after(Vault, "accept", lambda _, vault, agreed, *r: mark(f"kept agreement {agreed.run}"))
     after(Vault, "decline", lambda _, vault, run, *r: mark(f"kept refusal {run}"))
-    after(Vault, "model_leaves", lambda _, vault, run, model, size: mark(f"kept model {run} {model}"))
+    after(Vault, "model_leaves", lambda _, vault, run, model, *r: mark(f"kept model {run} {model}"))
     after(files, "write_private", lambda _, path, data: mark(f"durable {path}"))  # type: ignore[arg-type]
     before(Link, "said", says)
     before(Link, "begin", sends)

@@ -27,7 +27,7 @@ def test_a_site_that_sends_slowly_is_waited_for_and_named(federation: Federation
     coordinator = federation.serve()
     federation.clients("anna", "bela")
     began = time.monotonic()
-    run = federation.run(plan(1, parameters={"size": 1_250_000}, rounds={"count": 1, "idle_seconds": 6.0}))
+    run = federation.run(plan(1, parameters={"size": 2_500_000}, rounds={"count": 1, "idle_seconds": 6.0}))
     told = run.until(lambda d: says(d, "bela sends at most 1 MB/s"), 60)
     assert [row["note"] for row in told["status"]["clients"] if row["name"] == "bela"] == [
         "sends at most 1 MB/s"
@@ -38,7 +38,8 @@ def test_a_site_that_sends_slowly_is_waited_for_and_named(federation: Federation
     assert "bela sends at most 1 MB/s" in coordinator.text
 
 
-@pytest.mark.parametrize("mode", ["secagg", pytest.param("sealed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["secagg", "sealed"])
 def test_a_site_s_hours_are_waited_for_and_named(federation: Federation, mode: str) -> None:
     """The site's clock says half a minute before noon, when its hours begin."""
     limit(federation, "bela", hours="12:00-11:30")

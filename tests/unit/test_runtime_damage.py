@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-import pytest
+from structlog.testing import capture_logs
 
 from unisono import plan as plans
 from unisono.server.config import Config
@@ -15,9 +15,7 @@ from unisono.server.rounds import begin
 from unisono.server.runtime.coordinator import Coordinator
 
 
-def test_a_run_that_cannot_be_read_does_not_stop_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
     found(tmp_path, ["localhost"], 8443, "cardio", 1_700_000_000.0)
     folder, config = Folder(tmp_path / "coordinator"), Config.load()
     hall = open_hall(folder, config)
@@ -40,6 +38,6 @@ def test_a_run_that_cannot_be_read_does_not_stop_the_others(
         again.store.close()
         return active
 
-    assert asyncio.run(start()) == ["r-0002"]
-    printed = capsys.readouterr()
-    assert "run_not_loaded" in printed.out + printed.err
+    with capture_logs() as logged:
+        assert asyncio.run(start()) == ["r-0002"]
+    assert [line["run"] for line in logged if line["event"] == "run_not_loaded"] == ["r-0001"]
