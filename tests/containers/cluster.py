@@ -63,10 +63,15 @@ class Cluster:
         log = health.get("Log") or [{}]
         return str(health.get("Status", "")), str(log[-1].get("Output", "")).strip()
 
-    def turns(self, container: str, health: str, seconds: float = 90.0) -> str:
-        """Wait for a container's health; return what its check says."""
+    def turns(self, container: str, health: str, words: str = "", seconds: float = 90.0) -> str:
+        """Wait for a container's health, and for words that its check says; return all that it says."""
+
+        def turned() -> bool:
+            state, said = self.health(container)
+            return state == health and words in said
+
         eventually(
-            lambda: self.health(container)[0] == health,
+            turned,
             seconds,
             lambda: f"{self.health(container)}\n{self.logs(container)[-2000:]}",
         )

@@ -91,6 +91,13 @@ def test_what_a_buffer_swallows_says_nothing_about_the_link() -> None:
     assert sizes[-2:] == [MOST_PIECE] * 2
 
 
+def test_an_acknowledgement_says_at_once_what_buffers_hide() -> None:
+    pieces = Pieces(size=128 << 10, blind=8 << 20)
+    assert len(list(pieces.cut(bytes(MOST_PIECE)))) == 8
+    pieces.trust()
+    assert len(list(pieces.cut(bytes(MOST_PIECE)))) == 1
+
+
 @given(st.integers(1000, 2 * MOST_PIECE), st.lists(st.sampled_from([0.1, 1.0, 3.0])))
 @example(524_000, [])  # 2 x 524 000 and a rest of 576
 def test_no_rate_leaves_small_rests(rate: int, seconds: list[float]) -> None:

@@ -110,9 +110,11 @@ class Allowance:
 
     def arrived(self, count: int) -> None:
         """Note that so many bytes of the stream are acknowledged: that is what the line really carries."""
+        rate = count / max(1e-3, self._clock.ticks() - self._began)
+        if rate > FAST and count >= FIRST_PIECE:
+            self._pieces.trust()
         if self._stream == UNBOUND:
             return
-        rate = count / max(1e-3, self._clock.ticks() - self._began)
         fitting = min(round(rate * STREAM_SECONDS), 4 * self._stream)
         self._stream = UNBOUND if rate > FAST else max(LEAST_STREAM, fitting)
 
