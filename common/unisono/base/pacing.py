@@ -76,7 +76,7 @@ class Pieces:
             place += size
 
     def trust(self) -> None:
-        """Cut the largest pieces from now on: what was sent was acknowledged, whole, faster than they need."""
+        """Cut the largest pieces from now on: an acknowledgement has shown that the line is fast."""
         self.size, self.blind = self.most, 0
 
     def took(self, seconds: float, size: int) -> None:
