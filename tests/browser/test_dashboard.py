@@ -21,7 +21,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)  # a page asks again for what no event tells it, a new token say, some seconds later
+expect.set_options(timeout=20_000)  # of what no event tells it, a page asks again some seconds later
 MOST_BYTES = 200_000
 TOKEN = 2 * "fedcba9876543210"
 
