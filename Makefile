@@ -56,7 +56,7 @@ fuzz: .venv-fuzz/.ready ## Fuzz every parser of outside bytes for SECONDS=60 eac
 	@test ! -e .venv-fuzz/.ready || PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(or $(SECONDS),60) $(TARGETS)
 
 simulate: $(VENV)/.dev ## Simulated worlds full of faults, for SECONDS= (60) or WORLDS=: how many a minute, and what broke
-	$(BIN)/python tests/simulation/simulate.py $(if $(WORLDS),--worlds $(WORLDS),--seconds $(or $(SECONDS),60))
+	$(BIN)/python tests/simulation/simulate.py $(if $(WORLDS),--worlds $(WORLDS),--seconds $(or $(SECONDS),60)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here
 	$(BIN)/python benchmarks/rounds.py --table
