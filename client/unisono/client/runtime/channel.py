@@ -132,9 +132,13 @@ def blocking(
 
 @contextmanager
 def translated(address: str, halt: Halt | None = None) -> Iterator[None]:
-    """Turn gRPC's errors into ours; a call that `halt` cancelled into Halted."""
+    """Turn gRPC's errors into ours; a call that `halt` cancelled, or whose channel it closed, into Halted."""
     try:
         yield
+    except ValueError:  # what gRPC raises for a call on a closed channel
+        if halt is not None:
+            halt.check()
+        raise
     except (grpc.RpcError, grpc.FutureCancelledError) as error:
         if halt is not None:
             halt.check()

@@ -228,18 +228,15 @@ class Link:
 
     def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
         request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
-        stream = self._download(request)
-        with (
-            translated(self.address, self._halt),
-            self._halt.cancelling(stream.cancel),
-            stall_guard(stream.cancel, STALL) as moved,
-        ):
-            try:
-                for chunk in stream:
-                    moved()
-                    take(chunk.offset, chunk.data)
-            finally:
-                stream.cancel()
+        with translated(self.address, self._halt):
+            stream = self._download(request)
+            with self._halt.cancelling(stream.cancel), stall_guard(stream.cancel, STALL) as moved:
+                try:
+                    for chunk in stream:
+                        moved()
+                        take(chunk.offset, chunk.data)
+                finally:
+                    stream.cancel()
 
     def begin(self, parcel: Parcel) -> Place:
         request = transfer_pb2.BeginRequest(key=_key(parcel))
@@ -257,14 +254,11 @@ class Link:
                 yield Piece(offset, data, key)
                 key = None
 
-        future = self._upload.future(messages())
-        with (
-            translated(self.address, self._halt),
-            self._halt.cancelling(future.cancel),
-            stall_guard(future.cancel, STALL) as beat,
-        ):
-            beats.append(beat)
-            reply = future.result()
+        with translated(self.address, self._halt):
+            future = self._upload.future(messages())
+            with self._halt.cancelling(future.cancel), stall_guard(future.cancel, STALL) as beat:
+                beats.append(beat)
+                reply = future.result()
         return Place(reply.offset, reply.complete)
 
     def _submit(self, timeout: float = TIMEOUT, **what: object) -> None:
