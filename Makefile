@@ -53,7 +53,7 @@ chaos: $(VENV)/.dev ## Hurt real processes at random (SECONDS=300 SEED=n): the m
 	@$(PIP) --target .venv-fuzz 'atheris>=3.0' 2>/dev/null && touch $@ || echo 'make fuzz: NOT RUN, atheris cannot be installed here (Linux, Python 3.11 to 3.13)'
 
 fuzz: .venv-fuzz/.ready ## Fuzz every parser of outside bytes for SECONDS=60 each (TARGETS="token csr", or all: in one process)
-	@test ! -e .venv-fuzz/.ready || PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(or $(SECONDS),60) $(TARGETS)
+	@test ! -e .venv-fuzz/.ready || PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(TARGETS)
 
 simulate: $(VENV)/.dev ## Simulated worlds full of faults, for SECONDS= (60) or WORLDS=: how many a minute, and what broke
 	$(BIN)/python tests/simulation/simulate.py $(if $(WORLDS),--worlds $(WORLDS),--seconds $(or $(SECONDS),60)) $(if $(SEED),--seed $(SEED))

@@ -43,7 +43,7 @@ class Outcome:
     found: str = ""
 
 
-def child(name: str, seconds: int) -> None:
+def child(name: str, seconds: int, number: int) -> None:
     """Fuzz one target in this process; libFuzzer ends it."""
     atheris = import_module("atheris")  # not in every environment, and without types
     with atheris.instrument_imports(include=["unisono"]):
@@ -53,8 +53,8 @@ def child(name: str, seconds: int) -> None:
         targets = {each: target_of(each) for each in names}
     learned = LEARNED / name
     learned.mkdir(parents=True, exist_ok=True)
-    for number, each in enumerate(names):
-        prefix = bytes((number,)) if name == EVERYTHING else b""
+    for place, each in enumerate(names):
+        prefix = bytes((place,)) if name == EVERYTHING else b""
         known = [(f"seed-{i}", seed) for i, seed in enumerate(targets[each].seeds())]
         for label, data in [*known, *targets[each].corpus()]:
             (learned / f"{each}-{label}").write_bytes(prefix + data)
@@ -67,7 +67,8 @@ def child(name: str, seconds: int) -> None:
             if name != EVERYTHING:
                 targets[name](data)
             elif data:
-                targets[names[data[0] % len(names)]](data[1:])
+                chosen = targets[names[data[0] % len(names)]]
+                chosen(data[1 : 1 + chosen.longest])
         except BaseException:
             traceback.print_exc()  # libFuzzer ends the process without it
             sys.stderr.flush()
@@ -79,6 +80,7 @@ def child(name: str, seconds: int) -> None:
     limits = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY}", f"-timeout={INPUT_SECONDS}"]
     more = [
         f"-max_len={longest}",
+        f"-seed={number}",
         f"-artifact_prefix={artifacts}/",
         "-print_final_stats=1",
         "-close_fd_mask=1",
@@ -87,12 +89,13 @@ def child(name: str, seconds: int) -> None:
     atheris.Fuzz()
 
 
-def fuzzed(name: str, seconds: int) -> Outcome:
+def fuzzed(name: str, seconds: int, number: int) -> Outcome:
     """Run a child; read what libFuzzer counted."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", name, "--seconds", str(seconds)]
+    limits = ["--seconds", str(seconds), "--seed", str(number)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", name, *limits]
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - no disk to wait for
     with tempfile.TemporaryDirectory(prefix="unisono-fuzz-", dir=memory) as folder:
-        here = {**os.environ, "TMPDIR": folder}
+        here = {**os.environ, "TMPDIR": folder, "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=here)  # noqa: S603, PLW1510
     said = done.stderr
     count = re.search(r"number_of_executed_units:\s+(\d+)", said)
@@ -129,11 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "targets", nargs="*", help="names; by default every target by itself; all: one process"
     )
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--seed", type=int, default=0, help="of libFuzzer; 0: another each time")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     sys.path[:0] = [str(HERE), str(ROOT / "tests" / "unit")]
     if asked.child:
-        child(asked.child, asked.seconds)
+        child(asked.child, asked.seconds, asked.seed)
         return 0
     from fuzz_targets import WHERE  # noqa: PLC0415 - the path to it is set above
 
@@ -144,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = min(2, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool, _progress() as say:
         say(f"fuzzing {len(names)} targets, about {asked.seconds * -(-len(names) // threads)} s")
-        for outcome in pool.map(lambda name: fuzzed(name, asked.seconds), names):
+        for outcome in pool.map(lambda name: fuzzed(name, asked.seconds, asked.seed), names):
             outcomes.append(outcome)
             print(_line(outcome), flush=True)
             left = len(names) - len(outcomes)

@@ -13,7 +13,7 @@ def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "90", "s", "-1h", "0s", "1w", "1 h 2 m", "1e3s"])
+@pytest.mark.parametrize("text", ["", "90", "s", "-1h", "0s", "1w", "1 h 2 m", "1e3s", "9" * 400 + "s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(BadConfiguration, match="is not a duration; write for example"):
         seconds(text)
@@ -26,10 +26,16 @@ def test_rates(text: str, expected: float) -> None:
     assert bytes_per_second(text) == expected
 
 
-@pytest.mark.parametrize("text", ["fast", "20", "0Mbit", "20mbit", "20Mbit/h"])
+@pytest.mark.parametrize("text", ["fast", "20", "0Mbit", "20mbit", "20Mbit/h", "9" * 400 + "B"])
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(BadConfiguration, match="is not a rate; write for example"):
         bytes_per_second(text)
+
+
+def test_a_long_or_strange_text_is_shown_in_a_line() -> None:
+    with pytest.raises(BadConfiguration) as caught:
+        bytes_per_second("2MB\x1b" + "-" * 5000)
+    assert str(caught.value) == f'"2MB?{"-" * 36}..." is not a rate; write for example 20Mbit or 2MB/s'
 
 
 @pytest.mark.parametrize(
