@@ -211,6 +211,17 @@ class Federation:
         reply = await self.operator().operate.StartRun(admin.StartRunRequest(plan=plans.canonical(plan)))
         return str(json.loads(reply.json)["id"])
 
+    async def begun(self, *names: str) -> tuple[str, list[Caller]]:
+        """Enrol sites and bring a run to its first round: each is asked to work."""
+        sites = [await self.client(name) for name in names]
+        for site in sites:
+            await site.hello()
+        run = await self.start()
+        for site in sites:
+            await site.join()
+        await sites[0].send_model()
+        return run, sites
+
     async def show(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(
             (await self.operator().operate.ShowRun(admin.RunRequest())).json
@@ -248,6 +259,12 @@ async def serving(
 
 
 Play = Callable[[Awaitable[None]], None]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when `condition` holds; the caller's time limit ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110 - whoever changes it is under test, and rings for nobody
+        await asyncio.sleep(0.005)
 
 
 async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, str]:

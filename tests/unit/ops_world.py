@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,12 +103,6 @@ async def event(reader: asyncio.StreamReader) -> dict[str, Any]:
         if line.startswith(b"data: "):
             found: dict[str, Any] = json.loads(line[6:])
             return found
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return when `condition` holds; the caller's time limit ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110 - nothing rings when metrics change
-        await asyncio.sleep(0.005)
 
 
 @dataclass

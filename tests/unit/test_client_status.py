@@ -1,10 +1,10 @@
 """Errors over the wire: the client reads what the coordinator's table writes; how calls end early."""
 
 import threading
-from typing import Any
 
 import grpc
 import pytest
+from sim_wire import Broken
 
 from unisono.base.errors import (
     BadConfiguration,
@@ -28,41 +28,6 @@ from unisono.secagg.server import faults
 from unisono.server.runtime import presence
 from unisono.server.services.status import status_of
 
-
-class Failed(grpc.RpcError, grpc.Call):
-    """A failed call as gRPC raises it."""
-
-    def __init__(
-        self, status: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        super().__init__()
-        self._status, self._text, self._metadata = status, text, metadata
-
-    def code(self) -> grpc.StatusCode:
-        return self._status
-
-    def details(self) -> str:
-        return self._text
-
-    def trailing_metadata(self) -> Any:
-        return self._metadata
-
-    def initial_metadata(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
-    def is_active(self) -> bool:
-        return False
-
-    def time_remaining(self) -> float:
-        return 0.0
-
-    def cancel(self) -> bool:
-        return False
-
-    def add_callback(self, callback: object) -> bool:
-        return False
-
-
 ERRORS = [
     Refused("no"),
     WrongPhase("aggregating", "Uploaded"),
@@ -79,7 +44,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_the_coordinator_says_arrives(error: Error) -> None:
-    found = error_of(Failed(*status_of(error)), "fl:8443")
+    found = error_of(Broken(*status_of(error)), "fl:8443")
     assert type(found) is type(error)
     assert str(found) == str(error)
     if isinstance(error, Unavailable):
@@ -88,10 +53,10 @@ def test_what_the_coordinator_says_arrives(error: Error) -> None:
 
 
 def test_a_restarted_coordinator_and_a_broken_one_are_told_apart() -> None:
-    first = error_of(Failed(*status_of(presence.HelloFirst("who are you"))), "fl:8443")
+    first = error_of(Broken(*status_of(presence.HelloFirst("who are you"))), "fl:8443")
     assert type(first) is HelloFirst
     for error in (Fault("disk"), ValueError("secret")):
-        found = error_of(Failed(*status_of(error)), "fl:8443")
+        found = error_of(Broken(*status_of(error)), "fl:8443")
         assert type(found) is CoordinatorFault
         assert "secret" not in str(found)
 
@@ -109,7 +74,7 @@ def test_a_restarted_coordinator_and_a_broken_one_are_told_apart() -> None:
     ],
 )
 def test_a_missing_connection_says_why_as_far_as_it_can_be_known(details: str, words: str) -> None:
-    found = error_of(Failed(grpc.StatusCode.UNAVAILABLE, details), "fl:8443")
+    found = error_of(Broken(grpc.StatusCode.UNAVAILABLE, details), "fl:8443")
     assert isinstance(found, Unreachable)
     assert "fl:8443" in str(found)
     assert words in str(found)
@@ -119,14 +84,14 @@ def test_a_missing_connection_says_why_as_far_as_it_can_be_known(details: str, w
 @pytest.mark.parametrize("text", ["nan", "-4", "1e99", "soon"])
 def test_a_senseless_delay_is_not_believed(text: str) -> None:
     metadata = (("unisono-code", "unavailable"), ("unisono-retry-after", text))
-    found = error_of(Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", metadata), "fl:8443")
+    found = error_of(Broken(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", metadata), "fl:8443")
     assert isinstance(found, Unavailable)
     assert 0 <= found.retry_after <= 3600
 
 
 def test_a_code_of_a_later_version_keeps_its_family() -> None:
     found = error_of(
-        Failed(grpc.StatusCode.FAILED_PRECONDITION, "no", (("unisono-code", "new_rule"),)), "fl:8443"
+        Broken(grpc.StatusCode.FAILED_PRECONDITION, "no", (("unisono-code", "new_rule"),)), "fl:8443"
     )
     assert type(found) is Refused
     assert type(error_named("not_enrolled", "x")) is NotEnrolled
@@ -139,7 +104,7 @@ def test_a_code_of_a_later_version_keeps_its_family() -> None:
 )  # fmt: skip
 def test_what_the_coordinator_says_of_an_attempt_keeps_its_code(family: type[Error]) -> None:
     error = family.__new__(family, "site-001: no")
-    found = error_of(Failed(*status_of(error)), "fl:8443")
+    found = error_of(Broken(*status_of(error)), "fl:8443")
     assert (type(found), found.code, str(found)) == (family, family.code, "site-001: no")
 
 

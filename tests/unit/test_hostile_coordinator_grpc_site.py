@@ -30,6 +30,16 @@ SEALED = Plan.model_validate(
 SMALL = PLAN.model_copy(update={"cohort": PLAN.cohort.model_copy(update={"size": 4})})
 
 
+async def goes_on_without(world: Hostile, code: str) -> None:
+    """See that nothing leaves the site in round 1, and that the next round has it again."""
+    await world.begin()
+    world.live()
+    await refuses(world, code)
+    await world.published(1, HONEST)
+    assert not world.scheme.left(1)
+    await world.published(2)
+
+
 # row 1
 
 
@@ -68,12 +78,7 @@ def test_1_sealed_work_in_a_run_under_secagg(tell: Callable[..., None]) -> None:
                 )  # fmt: skip
 
         world.scheme.hook = downgrade
-        await world.begin()
-        world.live()
-        await refuses(world, "bad_spec")
-        await world.published(1, HONEST)
-        assert not world.scheme.left(1)
-        await world.published(2)
+        await goes_on_without(world, "bad_spec")
 
     tell(story)
 
@@ -81,12 +86,7 @@ def test_1_sealed_work_in_a_run_under_secagg(tell: Callable[..., None]) -> None:
 def test_1_a_plan_that_nobody_here_agreed_to(tell: Callable[..., None]) -> None:
     async def story(world: Hostile) -> None:
         world.scheme.lie = Lie(lambda _, secure: crafted(secure, plan_sha256=bytes(32)), "invitation")
-        await world.begin()
-        world.live()
-        await refuses(world, "not_joined")
-        await world.published(1, HONEST)
-        assert not world.scheme.left(1)
-        await world.published(2)
+        await goes_on_without(world, "not_joined")
 
     tell(story)
 

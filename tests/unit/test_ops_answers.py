@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ops_world import Answer, Watched, event, until, watched
+from federation_world import until
+from ops_world import Answer, event, watched
 from prometheus_client.parser import text_string_to_metric_families
 
 from unisono import telemetry
@@ -19,18 +20,6 @@ from unisono.wire.v1 import admin_pb2 as admin
 if TYPE_CHECKING:
     import grpc
     from federation_world import Caller, Play
-
-
-async def two_sites(seen: Watched) -> tuple[str, list[Caller]]:
-    """Begin a run of two sites; each is asked to work."""
-    sites = [await seen.federation.client(name) for name in ("a", "b")]
-    for site in sites:
-        await site.hello()
-    run = await seen.federation.start()
-    for site in sites:
-        await site.join()
-    await sites[0].send_model()
-    return run, sites
 
 
 async def to_the_end(sites: list[Caller]) -> None:
@@ -56,7 +45,7 @@ def value(found: dict[str, Any], name: str, **labels: str) -> float:
 def test_documents_are_those_of_the_commands(path: Path, play: Play) -> None:
     async def story() -> None:
         async with watched(path) as seen:
-            run, sites = await two_sites(seen)
+            run, sites = await seen.federation.begun("a", "b")
             await to_the_end(sites)
             await until(lambda: not seen.federation.hall.runs)
             operate = seen.federation.operator().operate
@@ -82,7 +71,7 @@ def test_documents_of_the_dashboard(path: Path, play: Play) -> None:
         async with watched(path) as seen:
             roster = (await seen.browser.get("/api/v1/runs/latest/roster")).document
             assert (roster["run"], roster["digest"], roster["clients"]) == (None, None, [])
-            run, sites = await two_sites(seen)
+            run, sites = await seen.federation.begun("a", "b")
             await to_the_end(sites)
             await until(lambda: not seen.federation.hall.runs)
             events = (await seen.browser.get(f"/api/v1/runs/{run}/events?limit=3")).document["events"]
@@ -182,7 +171,7 @@ def test_a_closed_database_is_not_ready(path: Path, play: Play, monkeypatch: pyt
 def test_metrics_of_a_run(path: Path, play: Play) -> None:
     async def story() -> None:
         async with watched(path) as seen:
-            run, sites = await two_sites(seen)
+            run, sites = await seen.federation.begun("a", "b")
             await sites[0].work([1.0, 0.0])
             found = families(await seen.browser.get("/metrics"))
             assert value(found, "unisono_run_waits_for_clients", run=run) == 1
@@ -218,7 +207,7 @@ def test_metrics_of_a_run(path: Path, play: Play) -> None:
 def test_who_is_left_out_is_counted(path: Path, play: Play) -> None:
     async def story() -> None:
         async with watched(path) as seen:
-            run, sites = await two_sites(seen)
+            run, sites = await seen.federation.begun("a", "b")
             await sites[0].work([1.0, 0.0])
             lineage = seen.federation.hall.runs[RunId(run)]
             await lineage.driver.handle(Lost(ClientName("a"), "left"))  # its update counts
@@ -251,7 +240,7 @@ def test_the_stream_tells_what_changes(path: Path, play: Play, monkeypatch: pyte
         async with watched(path) as seen:
             stream = await seen.browser.stream("/api/v1/events")
             assert (await event(stream))["runs"] == []
-            run, sites = await two_sites(seen)
+            run, sites = await seen.federation.begun("a", "b")
             picture: dict[str, Any] = {"runs": []}
             while not (picture["runs"] and picture["runs"][0]["phase"] == "collecting"):
                 picture = await event(stream)
@@ -289,6 +278,7 @@ def test_a_reader_that_takes_nothing_is_dropped(
 ) -> None:
     monkeypatch.setattr(live, "PAUSE", 0.01)
     monkeypatch.setattr(live, "PATIENCE", 0.1)
+    monkeypatch.setattr(live, "SHARE", 1.0)  # else a busy machine makes a megabyte every ten seconds
 
     async def story() -> None:
         async with watched(path) as seen:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tell", "template"]
 Forge = Callable[[pb.Receipt], None]
+Sign = Callable[["Sheet"], "Signed"]
 
 
 def set_model(receipt: pb.Receipt) -> None:
@@ -62,6 +63,7 @@ def deny(receipt: pb.Receipt) -> None:
 
 
 SIGNATURE = 'the signature under the statement "receipt" does not match'
+OTHERS = "other survivors than those that this site signed for"
 FORGERIES = [
     (set_model, SIGNATURE),
     (set_count, SIGNATURE),
@@ -78,6 +80,19 @@ def lines(world: Hostile, kind: str) -> list[Line]:
     return [line for line in world.victim.audit() if line.kind == kind]
 
 
+async def lived(world: Hostile, hook: Callable[[pb.Instruction], None] | None = None) -> None:
+    """Let all sites play a run, and `hook` change what the victim is told."""
+    world.scheme.hook = hook
+    await world.begin()
+    world.live()
+
+
+async def refused(world: Hostile, words: str) -> None:
+    """See that a receipt was refused, for this reason."""
+    await world.until(lambda: lines(world, "receipt_refused"))
+    assert words in str(lines(world, "receipt_refused")[0].detail["reason"])
+
+
 async def one_forged(world: Hostile, forge: Forge) -> None:
     """Forge the receipt for round 1; go on until round 2 has its own."""
 
@@ -86,9 +101,7 @@ async def one_forged(world: Hostile, forge: Forge) -> None:
             if receipt.round == 1:
                 forge(receipt)
 
-    world.scheme.hook = hook
-    await world.begin()
-    world.live()
+    await lived(world, hook)
     await world.published(1)
     await world.published(2)
     await world.until(lambda: any(line.detail["round"] == 2 for line in lines(world, "receipt")))
@@ -98,9 +111,9 @@ async def one_forged(world: Hostile, forge: Forge) -> None:
 def test_a_forged_receipt_is_named_and_audited(tell: Callable[..., None], forge: Forge, words: str) -> None:
     async def story(world: Hostile) -> None:
         await one_forged(world, forge)
-        (refused,) = lines(world, "receipt_refused")
-        assert refused.detail["round"] == 1
-        assert words in str(refused.detail["reason"])
+        (line,) = lines(world, "receipt_refused")
+        assert line.detail["round"] == 1
+        assert words in str(line.detail["reason"])
         told = [notice for notice in world.victim.seen if isinstance(notice, ReceiptRefused)]
         assert [(n.run, n.round) for n in told] == [("r-0001", 1)]
         assert words in told[0].reason
@@ -132,9 +145,7 @@ def test_a_receipt_that_is_lost_comes_again(tell: Callable[..., None]) -> None:
                 lost.append(found.receipts[0].round)
                 del found.receipts[:]
 
-        world.scheme.hook = hook
-        await world.begin()
-        world.live()
+        await lived(world, hook)
         await world.until(lambda: len(lines(world, "receipt")) >= 2)
         assert lost[0] == 1
         assert 1 in [line.detail["round"] for line in lines(world, "receipt")]
@@ -143,25 +154,24 @@ def test_a_receipt_that_is_lost_comes_again(tell: Callable[..., None]) -> None:
     tell(story)
 
 
+def lying(world: Hostile, lie: Callable[[Sheet, Sign], Signed]) -> None:
+    """Let the coordinator sign, with its own key, something else for round 1."""
+    receipts = world.federation.hall.receipts
+    true = receipts._sign
+    receipts._sign = lambda sheet: lie(sheet, true) if sheet.round == 1 else true(sheet)  # type: ignore[method-assign]
+
+
 def test_other_survivors_than_those_signed_for_are_not_taken(tell: Callable[..., None]) -> None:
     """The coordinator signs, with its own key, a statement about a set that nobody agreed to."""
 
+    def lie(sheet: Sheet, sign: Sign) -> Signed:
+        fewer = tuple(pair for pair in sheet.updates if pair[0] != "a")
+        return sign(replace(sheet, updates=fewer, root=Digest(tree_of(fewer).root.hex())))
+
     async def story(world: Hostile) -> None:
-        receipts = world.federation.hall.receipts
-        true = receipts._sign
-
-        def lies(sheet: Sheet) -> Signed:
-            if sheet.round != 1:
-                return true(sheet)
-            fewer = tuple(pair for pair in sheet.updates if pair[0] != "a")
-            return true(replace(sheet, updates=fewer, root=Digest(tree_of(fewer).root.hex())))
-
-        receipts._sign = lies  # type: ignore[method-assign]
-        await world.begin()
-        world.live()
-        await world.until(lambda: lines(world, "receipt_refused"))
-        (refused,) = lines(world, "receipt_refused")
-        assert "other survivors than those that this site signed for" in str(refused.detail["reason"])
+        lying(world, lie)
+        await lived(world)
+        await refused(world, OTHERS)
 
     tell(story)
 
@@ -169,66 +179,59 @@ def test_other_survivors_than_those_signed_for_are_not_taken(tell: Callable[...,
 def test_another_number_of_survivors_than_was_signed_for_is_not_taken(tell: Callable[..., None]) -> None:
     """The root is that of the set agreed to, and the path fits it under another count as well."""
 
+    def hook(found: pb.Instruction) -> None:
+        """The last of five leaves stands as high as the second of two."""
+        for receipt in found.receipts:
+            if receipt.round == 1:
+                assert (receipt.index, len(receipt.path)) == (4, 1)
+                receipt.index = 1
+
     async def story(world: Hostile) -> None:
-        receipts = world.federation.hall.receipts
-        true = receipts._sign
+        key = world.federation.hall.receipts._key
 
-        def lies(sheet: Sheet) -> Signed:
-            signed = true(sheet)
+        def lie(sheet: Sheet, sign: Sign) -> Signed:
+            signed = sign(sheet)
             two = replace(signed.published, count=2)
-            signature = two.statement().sign(receipts._key).hex()
-            return replace(signed, published=two, signature=signature) if sheet.round == 1 else signed
+            return replace(signed, published=two, signature=two.statement().sign(key).hex())
 
-        def hook(found: pb.Instruction) -> None:
-            """The last of five leaves stands as high as the second of two."""
-            for receipt in found.receipts:
-                if receipt.round == 1:
-                    assert (receipt.index, len(receipt.path)) == (4, 1)
-                    receipt.index = 1
-
-        receipts._sign = lies  # type: ignore[method-assign]
-        world.scheme.hook = hook
-        await world.begin()
-        world.live()
-        await world.until(lambda: lines(world, "receipt_refused"))
-        (refused,) = lines(world, "receipt_refused")
-        assert "other survivors than those that this site signed for" in str(refused.detail["reason"])
+        lying(world, lie)
+        await lived(world, hook)
+        await refused(world, OTHERS)
 
     tell(story)
 
 
 def test_a_receipt_for_another_model_than_the_next_round_starts_from(tell: Callable[..., None]) -> None:
     async def story(world: Hostile) -> None:
-        receipts = world.federation.hall.receipts
-        true = receipts._sign
-
-        def lies(sheet: Sheet) -> Signed:
-            return true(replace(sheet, model=Digest("ab" * 32)) if sheet.round == 1 else sheet)
-
-        receipts._sign = lies  # type: ignore[method-assign]
-        await world.begin()
-        world.live()
-        await world.until(lambda: lines(world, "receipt_refused"))
-        (refused,) = lines(world, "receipt_refused")
-        assert "the next round starts from" in str(refused.detail["reason"])
+        lying(world, lambda sheet, sign: sign(replace(sheet, model=Digest("ab" * 32))))
+        await lived(world)
+        await refused(world, "the next round starts from")
 
     tell(story)
 
 
 def test_what_was_not_asked_for_changes_nothing(tell: Callable[..., None]) -> None:
-    async def story(world: Hostile) -> None:
-        def hook(found: pb.Instruction) -> None:
-            found.receipts.extend(
-                pb.Receipt(run="r-0099", round=n, reason="a line for your log") for n in range(500)
-            )
+    def hook(found: pb.Instruction) -> None:
+        found.receipts.extend(
+            pb.Receipt(run="r-0099", round=n, reason="a line for your log") for n in range(500)
+        )
 
-        world.scheme.hook = hook
-        await world.begin()
-        world.live()
+    async def story(world: Hostile) -> None:
+        await lived(world, hook)
         await world.published(1)
         assert not lines(world, "not_counted")
 
     tell(story)
+
+
+async def nobody_is_asked(world: Hostile, words: str) -> None:
+    """Start the client under a certificate that holds for no receipt."""
+    await world.begin()
+    await world.victim.again()
+    world.live()
+    await world.published(1)
+    await refused(world, words)
+    assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"]
 
 
 def test_a_key_that_the_ca_did_not_certify_for_it_is_not_taken(tell: Callable[..., None]) -> None:
@@ -237,13 +240,7 @@ def test_a_key_that_the_ca_did_not_certify_for_it_is_not_taken(tell: Callable[..
     async def story(world: Hostile) -> None:
         hall = world.federation.hall
         hall.receipts.certificate = hall.sealing_certificate
-        await world.begin()
-        await world.victim.again()
-        world.live()
-        await world.published(1)
-        (refused,) = lines(world, "receipt_refused")[:1]
-        assert "stands where a receipts certificate must be" in str(refused.detail["reason"])
-        assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"], "nobody was asked"
+        await nobody_is_asked(world, "stands where a receipts certificate must be")
 
     tell(story)
 
@@ -255,12 +252,6 @@ def test_what_stands_around_a_certificate_ends_no_client(tell: Callable[..., Non
     async def story(world: Hostile) -> None:
         hall = world.federation.hall
         hall.receipts.certificate = around + b"\n" + hall.receipts.certificate
-        await world.begin()
-        await world.victim.again()
-        world.live()
-        await world.published(1)
-        (refused,) = lines(world, "receipt_refused")[:1]
-        assert "is no PEM" in str(refused.detail["reason"])
-        assert [sent.state for sent in sent_by(world.victim.folder)] == ["due"], "nobody was asked"
+        await nobody_is_asked(world, "is no PEM")
 
     tell(story)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 
 import grpc
-import pytest
-from federation_world import MODEL, NOW, PLAN, refused, serving
+from federation_world import MODEL, PLAN, Play, refused, serving
 from structlog.testing import capture_logs
 
 from unisono import plan as plans
@@ -18,7 +16,6 @@ from unisono.base.errors import Fault
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
 from unisono.identity import request
-from unisono.server.founding import found
 from unisono.server.runtime.acceptance import Acceptance
 from unisono.server.runtime.clients import MOST_MODELS
 from unisono.server.runtime.presence import BURST
@@ -29,41 +26,6 @@ from unisono.wire.v1 import admin_pb2 as admin
 from unisono.wire.v1 import enrolment_pb2 as enrolment
 from unisono.wire.v1 import round_pb2 as rounds
 from unisono.wire.v1 import types_pb2 as types
-
-Play = Callable[[Awaitable[None]], list[object]]
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("founded") / "cardio"
-    found(path, ["localhost", "127.0.0.1"], 8443, "cardio", NOW)
-    return path
-
-
-@pytest.fixture
-def path(founded: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(founded, tmp_path / "cardio"))
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as made:
-        yield made
-
-
-@pytest.fixture
-def play(runner: asyncio.Runner) -> Iterator[Play]:
-    async def limited(story: Awaitable[None]) -> None:
-        async with asyncio.timeout(30):
-            await story
-
-    with capture_logs() as logs:
-
-        def told(story: Awaitable[None]) -> list[object]:
-            runner.run(limited(story))
-            return list(logs)
-
-        yield told
 
 
 def manifest(extent: int) -> bytes:
@@ -259,7 +221,9 @@ def test_rubbish_as_a_run_is_no_line_in_a_log(path: Path, play: Play) -> None:
             for call in calls:
                 assert (await refused(call))[1] == "bad_message"
 
-    lines = "".join(map(str, play(story())))
+    with capture_logs() as logs:
+        play(story())
+    lines = "".join(map(str, logs))
     assert "names no run" in lines
     assert "\\x1b" not in lines
     assert "\x1b" not in lines

@@ -136,13 +136,7 @@ def test_what_a_peer_says_cannot_drive_a_terminal(path: Path, play: Play) -> Non
 def test_a_run_goes_on_in_a_new_process_on_the_same_folder(path: Path, play: Play) -> None:
     async def story() -> None:
         async with serving(path) as federation:
-            sites = [await federation.client(name) for name in ("a", "b")]
-            for site in sites:
-                await site.hello()
-            run = await federation.start()
-            for site in sites:
-                await site.join()
-            await sites[0].send_model()
+            run, sites = await federation.begun("a", "b")
             first = await sites[0].work([1.0, 0.0])  # b's is missing when the coordinator goes
             work = (await sites[1].instruction("work")).work
             keys = [(site.key, site.certificate, site.name) for site in sites]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from federation_world import MANIFEST, MODEL, Federation, Play, refused, serving
+from federation_world import MANIFEST, MODEL, Federation, Play, refused, serving, until
 from secure_site import SECURE, SecureSite
 
 from unisono.base.ids import ClientName, Digest
@@ -58,12 +58,6 @@ async def reveal(site: SecureSite) -> None:
     """Answer the quorum, unless enough others have by now."""
     told = await site.told()
     await site.say(told, await site.answer(told))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Return when it is; `play` limits how long that may take."""
-    while not true():  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.005)
 
 
 async def model(federation: Federation, round_: int = 1) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -6,7 +6,7 @@ Nothing here keeps state or changes anything but a file that it writes and remov
 """
 
 from .finding import FAILURE, OK, WARNING, Finding, Status, failure, ok, warning
-from .machine import disk, open_files, versions
+from .machine import disk, machine, open_files, versions
 from .proxy import Proxy, proxy_for
 from .subject import Ask, Subject, config_failure
 from .validity import certificate_life, clock_of
@@ -28,6 +28,7 @@ __all__ = [
     "disk",
     "failure",
     "first_failure",
+    "machine",
     "ok",
     "open_files",
     "proxy_for",

@@ -5,7 +5,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,13 @@ SAMPLE = 1 << 20  # bytes that are written and synced
 SLOW = 0.25  # seconds for them: an upload and each decision wait for such a sync
 PARTS = ("grpcio", "protobuf", "cryptography", "numpy")
 _NAME = ".doctor"
+
+
+def machine(folder: Path, least: int, files: int, protocols: tuple[int, int]) -> Iterator[Finding]:
+    """Look at all of it, for a process that needs so much room, so many open files, and speaks these."""
+    yield disk(folder, least)
+    yield open_files(files)
+    yield versions(protocols)
 
 
 def disk(folder: Path, least: int) -> Finding:

@@ -18,11 +18,9 @@ from unisono.probe import (
     Target,
     certificate_life,
     config_failure,
-    disk,
     failure,
+    machine,
     ok,
-    open_files,
-    versions,
     walk,
     warning,
 )
@@ -57,9 +55,7 @@ def _coordinator(folder: Folder, ask: Ask) -> Iterator[Finding]:
         yield config_failure("settings", error)
     yield from _keys(folder, config, ask.clock.wall())
     yield _database(folder.database, ask.clock.wall())
-    yield disk(folder.path, config.min_free_bytes)
-    yield open_files(OPEN_FILES)
-    yield versions(PROTOCOLS)
+    yield from machine(folder.path, config.min_free_bytes, OPEN_FILES, PROTOCOLS)
     yield from _names(config)
     yield from _served(folder, config, ask)
 

@@ -25,11 +25,9 @@ from unisono.probe import (
     Target,
     certificate_life,
     config_failure,
-    disk,
     failure,
+    machine,
     ok,
-    open_files,
-    versions,
     walk,
 )
 
@@ -71,7 +69,7 @@ def _site(folder: Path, ask: Ask) -> Iterator[Finding]:
         yield ok("settings", f"client.toml{' and policy.toml' if rules.exists() else ''} can be read")
     except Error as error:
         yield config_failure("settings", error)
-    yield from _machine(folder, LEAST_FREE)
+    yield from machine(folder, LEAST_FREE, OPEN_FILES, PROTOCOL)
     address = ask.address or (config.coordinator if config else "")
     yield from _member(folder, "tls", address, ask, as_site(can))
 
@@ -85,12 +83,6 @@ def _operator(folder: Path, ask: Ask) -> Iterator[Finding]:
     except Error as error:
         yield config_failure("settings", error)
     yield from _member(folder, "admin", address, ask, as_operator)
-
-
-def _machine(folder: Path, least: int) -> Iterator[Finding]:
-    yield disk(folder, least)
-    yield open_files(OPEN_FILES)
-    yield versions(PROTOCOL)
 
 
 def _member(folder: Path, stem: str, address: str, ask: Ask, question: Question) -> Iterator[Finding]:

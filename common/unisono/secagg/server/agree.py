@@ -5,27 +5,18 @@ from typing import ClassVar
 
 from unisono.base.ids import ClientName
 from unisono.secagg.shared.encoding import Coded
-from unisono.secagg.shared.messages import Agree
 
-from .abandon import Closeable
 from .faults import NoQuorum
 from .reveal import Revealing
-from .stage import Record, Stage, Step
-from .survivors import agreed, survivors
+from .stage import Record, Step
+from .survivors import Signable, survivors
 
 
 @dataclass(frozen=True, slots=True)
-class Agreeing(Closeable, kind="server/agreeing"):
+class Agreeing(Signable, kind="server/agreeing"):
     """U2 is frozen."""
 
     phase: ClassVar[str] = "agreeing"
-
-    def agree(self, client: ClientName, agree: Agree) -> Step:
-        number = self.book.number(client, "an agreement")
-        if number in dict(self.book.agreements):
-            return Stage.agree(self, client, agree)
-        stage = replace(self, book=agreed(self.book, number, agree))
-        return Step(stage, Record("agree", client, agree.encode()))
 
     def certify(self) -> Step:
         book = self.book

@@ -7,29 +7,20 @@ from unisono.base.errors import WrongPhase
 from unisono.base.ids import ClientName
 from unisono.secagg.shared.encoding import Coded
 from unisono.secagg.shared.keys import is_share
-from unisono.secagg.shared.messages import Agree, Answer, Opened
+from unisono.secagg.shared.messages import Answer, Opened
 from unisono.secagg.shared.statements import Members
 
-from .abandon import Closeable
 from .book import Book
 from .faults import BadShares
 from .stage import Record, Stage, Step
-from .survivors import agreed, quorum, survivors
+from .survivors import Signable, quorum, survivors
 
 
 @dataclass(frozen=True, slots=True)
-class Revealing(Closeable, kind="server/revealing"):
+class Revealing(Signable, kind="server/revealing"):
     """U2 is certified.  With t answers `opening.open_masks` gives the masks of the sum."""
 
     phase: ClassVar[str] = "revealing"
-
-    def agree(self, client: ClientName, agree: Agree) -> Step:
-        """Take a late agreement: its sender may only then reveal."""
-        number = self.book.number(client, "an agreement")
-        if number in dict(self.book.agreements):
-            return Stage.agree(self, client, agree)
-        stage = replace(self, book=agreed(self.book, number, agree))
-        return Step(stage, Record("agree", client, agree.encode()))
 
     def reveal(self, client: ClientName, answer: Answer) -> Step:
         number = self.book.number(client, "a reveal")

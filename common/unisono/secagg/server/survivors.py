@@ -1,15 +1,30 @@
 """U2 as it is shown and signed: in leg 3, and in leg 4 for those who come late."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from unisono.base.errors import WrongPhase
+from unisono.base.ids import ClientName
 from unisono.secagg.shared.messages import Agree, Quorum, Signatures, Survivor, Survivors, Upload
 from unisono.secagg.shared.statements import Members, Tally
 from unisono.secagg.shared.statements import agree as statement
 
+from .abandon import Closeable
 from .book import Book
 from .faults import BadSignature
+from .stage import Record, Stage, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Signable(Closeable):
+    """A stage in which U2 may be signed; in leg 4 by those who come late, who may only then reveal."""
+
+    def agree(self, client: ClientName, agree: Agree) -> Step:
+        number = self.book.number(client, "an agreement")
+        if number in dict(self.book.agreements):
+            return Stage.agree(self, client, agree)
+        stage = replace(self, book=agreed(self.book, number, agree))
+        return Step(stage, Record("agree", client, agree.encode()))
 
 
 def survivors(book: Book) -> Survivors:

@@ -25,6 +25,7 @@ class Enrolled:
     number: int
     tls_certificate: bytes
     signing_certificate: bytes
+    federation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Ledger:
         self._records.record_signing(name, signing.decode("ascii"), now)
         self._records.seen(name, software, now)
         self.issued(peer_of(tls), now)
-        return Enrolled(name, number, tls, signing)
+        return Enrolled(name, number, tls, signing, authority.federation)
 
     def renewed(self, old: Peer, new: Peer, now: float) -> None:
         """Write down a certificate that `old` asked for.  Raises NotEnrolled if that was revoked since."""

@@ -1,24 +1,12 @@
 """Turns join tokens into certificates, and old certificates into new ones."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from unisono.base.errors import BadCredentials
-from unisono.base.ids import ClientName
 from unisono.identity import Peer, peer_of
+from unisono.server.enrolment import Enrolled
 
 from .hall import Hall
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """What a site gets."""
-
-    name: ClientName
-    number: int
-    tls_certificate: bytes
-    signing_certificate: bytes
-    federation: str
 
 
 class Enrolling:
@@ -31,11 +19,8 @@ class Enrolling:
         """Redeem a join token.  Raises BadCredentials if it is used up."""
         hall, now = self._hall, self._hall.clock.wall()
         life = hall.config.client_certificate_life
-        done = await hall.workers.database(
+        return await hall.workers.database(
             hall.ledger.enrol, peer.serial, hall.authority, tls_csr, signing_csr, software[:64], now, life
-        )
-        return Enrolled(
-            done.name, done.number, done.tls_certificate, done.signing_certificate, hall.authority.federation
         )
 
     async def usable(self, peer: Peer) -> tuple[str, float]:

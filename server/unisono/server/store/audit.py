@@ -18,6 +18,7 @@ from unisono.server.rounds import Event, Fact, Said, Tick
 
 from . import schema
 from .canonical import canonical
+from .fitting import fitting
 
 _TABLE = schema.audit
 _LAST = sa.select(_TABLE.c.seq, _TABLE.c.hash).order_by(_TABLE.c.seq.desc()).limit(1)
@@ -103,15 +104,8 @@ def page(connection: sa.Connection, before: int, limit: int, most_bytes: int) ->
     query = sa.select(_TABLE).order_by(_TABLE.c.seq.desc()).limit(limit)
     if before:
         query = query.where(_TABLE.c.seq < before)
-    found: list[Line] = []
-    left = most_bytes
     with connection.execute(query) as rows:
-        for row in rows:
-            left -= len(row.body) + _LINE
-            if left < 0 and found:
-                break
-            found.append(_line(row))
-    return tuple(found)
+        return tuple(_line(row) for row in fitting(rows, lambda row: len(row.body) + _LINE, most_bytes))
 
 
 def head(connection: sa.Connection) -> tuple[int, Digest]:

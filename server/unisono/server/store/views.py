@@ -6,7 +6,7 @@ into a share of it, and `rounds_published` says how many rounds there are.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ from unisono.server.rounds import Run, decode
 from unisono.tensors import Manifest
 
 from . import audit, schema
+from .fitting import fitting
 
 Document = dict[str, JsonValue]
 _RUNS, _ROUNDS, _MODELS = schema.runs, schema.rounds, schema.models
 SHARE = 1 << 20  # bytes of a document that its rounds may fill; its events half of that
 _ROUND = 300  # bytes of a round beside its lists, and of a model
+_EVENT = 100  # bytes of what happened, beside its body
 _RUN = 500  # bytes of a run in the list of runs
 _BRIEF: tuple[sa.Column[Any], ...] = (  # of a run, for the list: not its machine, which may be large
     *(_RUNS.c.id, _RUNS.c.state, _RUNS.c.reason, _RUNS.c.task, _RUNS.c.plan, _RUNS.c.round),
@@ -79,23 +81,15 @@ def _rounds(
     if window.last:
         query = query.where(c.round <= window.last)
     if window.first:
-        rows = connection.execute(query.where(c.round >= window.first).order_by(c.round))
-        return [_round(row) for row in _fitting(rows, window.most_bytes)]
-    rows = connection.execute(query.order_by(c.round.desc()))
-    return [_round(row) for row in reversed(list(_fitting(rows, window.most_bytes)))]
+        query = query.where(c.round >= window.first)
+    with connection.execute(query.order_by(c.round if window.first else c.round.desc())) as rows:
+        found: list[JsonValue] = [_round(row) for row in fitting(rows, _round_size, window.most_bytes)]
+    return found if window.first else found[::-1]
 
 
-def _fitting(rows: sa.CursorResult[Any], most_bytes: int) -> Iterator[sa.Row[Any]]:
-    """Yield at least one row, and then as many as fit."""
-    left = most_bytes
-    with rows:
-        for row in rows:
-            lists = len(row.cohort) + len(row.survivors) + len(row.reasons) + len(row.failures)
-            size = _ROUND + len(row.metrics) + lists
-            if size > left and left < most_bytes:
-                return
-            left -= size
-            yield row
+def _round_size(row: sa.Row[Any]) -> int:
+    lists = len(row.cohort) + len(row.survivors) + len(row.reasons) + len(row.failures)
+    return _ROUND + len(row.metrics) + lists
 
 
 def runs(connection: sa.Connection, before: int = 0) -> Document:
@@ -103,14 +97,9 @@ def runs(connection: sa.Connection, before: int = 0) -> Document:
     query = sa.select(*_BRIEF).order_by(_RUNS.c.number.desc())
     if before:
         query = query.where(_RUNS.c.number < before)
-    found: list[JsonValue] = []
-    left = SHARE
     with connection.execute(query) as rows:
-        for row in rows:
-            left -= _RUN + len(row.reason) + len(row.task)
-            if left < 0 and found:
-                break
-            found.append(_summary(row))
+        fit = fitting(rows, lambda row: _RUN + len(row.reason) + len(row.task), SHARE)
+        found: list[JsonValue] = [_summary(row) for row in fit]
     total = connection.scalar(sa.select(sa.func.count()).select_from(_RUNS)) or 0
     return {"runs": found, "runs_total": total}
 
@@ -154,28 +143,20 @@ def _models(connection: sa.Connection, query: sa.Select[Any], before: int) -> li
     """Return the last rows of models that fit, by round."""
     if before:
         query = query.where(_MODELS.c.round < before)
-    found: list[sa.Row[Any]] = []
-    left = SHARE
     with connection.execute(query.order_by(_MODELS.c.round.desc())) as rows:
-        for row in rows:
-            left -= _ROUND + len(row.metrics or "")
-            if left < 0 and found:
-                break
-            found.append(row)
-    return found[::-1]
+        return list(fitting(rows, lambda row: _ROUND + len(row.metrics or ""), SHARE))[::-1]
 
 
 def events(connection: sa.Connection, run: RunId, since: int, limit: int) -> list[Document]:
     """Return what happened to a run after line `since` of the audit log: at most the last `limit` things."""
-    found: list[Document] = []
-    left = SHARE // 2
-    for line in reversed(audit.latest(connection, limit, run, since)):
-        left -= len(line.entry.body) + 100
-        if left < 0 and found:
-            break
-        about = {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
-        found.append(json.loads(line.entry.body) | about)
-    return found[::-1]
+    lines = reversed(audit.latest(connection, limit, run, since))
+    fit = fitting(lines, lambda line: len(line.entry.body) + _EVENT, SHARE // 2)
+    return [_event(line) for line in fit][::-1]
+
+
+def _event(line: audit.Line) -> Document:
+    about = {"seq": line.seq, "wall": line.wall, "event": line.entry.kind, "client": line.entry.subject}
+    return dict(json.loads(line.entry.body) | about)
 
 
 def brief_rounds(connection: sa.Connection, run: RunId) -> Document:
