@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from federation_world import Federation, Play, serving
+from federation_world import Federation, Play, serving, until
 from fuzz_conversation import Said, mutated, recorded, sent
 from fuzz_services import SERVICES
 from secure_site import SECURE, SecureSite
 from structlog.testing import capture_logs
-from test_services_secagg import CHANGES, NAMES, model, reveal, until
+from test_services_secagg import CHANGES, NAMES, model, reveal
 
 from unisono.wire.v1 import admin_pb2
 

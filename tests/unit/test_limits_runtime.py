@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from federation_world import until
 from structlog.testing import capture_logs
-from test_driver_batches import Stage, until, uploaded
+from test_driver_batches import Stage, uploaded
 from test_runtime_uploads import RUN, UPDATE, A, Desk, Site, cut
 
 from unisono.base.clock import ManualClock
@@ -30,10 +31,15 @@ def test_a_run_writes_down_what_waits_before_it_takes_more() -> None:
 
     async def story(driver: Driver) -> None:
         driver._most_waiting = 3
-        hangs = threading.Event()
-        stage.store.before = lambda: assert_true(hangs.wait(5))
+        saving, hangs = threading.Event(), threading.Event()
+
+        def save() -> None:
+            saving.set()
+            assert hangs.wait(5)
+
+        stage.store.before = save
         first = asyncio.ensure_future(driver.handle(uploaded(A)))
-        await asyncio.sleep(0.01)  # it is being saved
+        await asyncio.to_thread(saving.wait, 5)
         events = [Lost(ClientName(f"c-{number}"), "left") for number in range(3)]
         waiting = [asyncio.ensure_future(driver.handle(event)) for event in events]
         await until(lambda: len(driver._inbox) == 3)
@@ -45,10 +51,6 @@ def test_a_run_writes_down_what_waits_before_it_takes_more() -> None:
         await driver.handle(Lost(ClientName("more"), "left"))
 
     stage.play(story)
-
-
-def assert_true(value: bool) -> None:
-    assert value
 
 
 def test_a_bell_is_there_only_while_somebody_waits() -> None:
@@ -93,14 +95,12 @@ def test_what_takes_long_here_is_no_silence_of_the_client(
         presence.silence(RUN, {A})
         upload = asyncio.ensure_future(site.send(cut(), UPDATE))
         for _ in range(5):
-            await asyncio.sleep(0.02)
             clock.advance(50.0)
-            await asyncio.sleep(0.02)
-            assert presence.silence(RUN, {A})[A] < 60.0
+            await until(lambda: presence.silence(RUN, {A})[A] == 0.0)  # the next sign of life
         hangs.set()
         assert (await upload).complete
         clock.advance(60.0)
-        await asyncio.sleep(0.02)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
         assert presence.silence(RUN, {A})[A] == 60.0  # from then on it is the client's again
 
     with capture_logs():

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from federation_world import Play
+from federation_world import Play, until
 from ops_world import Browser, event, watched
 
 from unisono.base.errors import BadConfiguration
@@ -257,13 +257,23 @@ def test_a_byte_after_an_answer_holds_nothing(
 def test_events_are_not_cut_off(path: Path, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.02)
     monkeypatch.setattr(live, "PAUSE", 0.02)
+    monkeypatch.setattr(live, "SHARE", 1.0)
+    looks = list[object]()
 
     async def story() -> None:
         async with watched(path) as seen:
+            look = seen.ops.live._look
+
+            def counted() -> dict[str, object]:
+                looks.append(None)
+                return look()
+
+            monkeypatch.setattr(seen.ops.live, "_look", counted)
             reader = await seen.browser.stream("/api/v1/events")
             assert (await event(reader))["clients_online"] == 0
             site = await seen.federation.client("a")
-            await asyncio.sleep(0.1)  # several looks
+            before = len(looks)
+            await until(lambda: len(looks) >= before + 5)
             await site.hello()
             while (await event(reader))["clients_online"] != 1:
                 pass

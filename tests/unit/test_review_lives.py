@@ -3,10 +3,12 @@
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from federation_world import until
 from test_runtime_uploads import Site, cut
 
 from unisono import plan as plans
@@ -111,15 +113,16 @@ def test_streams_that_are_opened_and_cancelled_keep_one_thread_busy(
     async def story() -> None:
         workers = Workers(4)
         site = Site.at(tmp_path, workers)
+        stream = asyncio.ensure_future(site.send(cut()))
+        await until(lambda: inside == [1])
         for _ in range(6):
-            stream = asyncio.ensure_future(site.send(cut()))
-            await asyncio.sleep(0.03)
             stream.cancel()
-        last = asyncio.ensure_future(site.send(cut(1000)))
-        await asyncio.sleep(0.03)
+            stream = asyncio.ensure_future(site.send(cut(1000)))
+            for _ in range(20):  # more than a second one would need to get there
+                await workers.file(time.monotonic)
         assert most == [1]
         go_on.set()
-        assert (await last).complete
+        assert (await stream).complete
         workers.close()
 
     asyncio.run(story())

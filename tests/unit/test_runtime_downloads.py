@@ -115,7 +115,7 @@ def test_who_leaves_takes_nothing_from_those_who_stay(place: Place) -> None:
         for _ in range(3):
             await asyncio.sleep(0)  # the first one is reading what the others wait for
         staying = [asyncio.create_task(place.get()) for _ in range(3)]
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0)
         for task in leaving:
             task.cancel()
         assert set(await asyncio.gather(*staying)) == {DATA}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from federation_world import HELLO, NOW, Play, Shifted, refused, serving
+from federation_world import HELLO, NOW, Play, Shifted, refused, serving, until
 
 from unisono.base.ids import ClientName
 from unisono.crypto import SigningKey, TlsKey, sha256, system_entropy
@@ -98,13 +98,7 @@ def test_a_token_works_once_and_is_kept_by_rubbish(path: Path, play: Play) -> No
 def test_revocation_ends_calls_and_streams_that_are_open(path: Path, play: Play) -> None:
     async def story() -> None:
         async with serving(path) as federation:
-            sites = [await federation.client(name) for name in ("a", "b")]
-            for site in sites:
-                await site.hello()
-            await federation.start()
-            for site in sites:
-                await site.join()
-            await sites[0].send_model()
+            _, sites = await federation.begun("a", "b")
             work = (await sites[1].instruction("work")).work
             data = sites[1].update(work, [0.0, 0.0])
             key = types.UploadKey(
@@ -121,7 +115,7 @@ def test_revocation_ends_calls_and_streams_that_are_open(path: Path, play: Play)
             seen = await sites[1].instruction("work")
             asked = rounds.NextInstructionRequest(cursor=seen.cursor, wait_seconds=20)
             waiting = asyncio.ensure_future(sites[1].round.NextInstruction(asked))
-            await asyncio.sleep(0.02)
+            await until(lambda: "b" in federation.hall.bells._rung and any(path.rglob("*.part")))
             began = time.monotonic()
             revoke = admin.RevokeRequest(name="b", reason="laptop lost")
             await federation.operator().operate.Revoke(revoke)
@@ -185,13 +179,14 @@ def test_an_open_connection_ends_with_its_certificate(path: Path, play: Play) ->
             bootstrap = await federation.bootstrap("b")
             await client.hello()
             seen = await client.instruction("idle")
-            asked = rounds.NextInstructionRequest(cursor=seen.cursor, wait_seconds=0.4)
+            asked = rounds.NextInstructionRequest(cursor=seen.cursor, wait_seconds=20)
             assert await operator.operate.Health(admin.ListRequest())
             tried = await refused(bootstrap.enrol.Enrol(enrolment.EnrolRequest()))  # connected, in time
             assert "expired" not in tried[2]
             waiting = asyncio.ensure_future(client.round.NextInstruction(asked))
-            await asyncio.sleep(0.05)
+            await until(lambda: "a" in federation.hall.bells._rung)
             clock.shift = 3605.0
+            run = await federation.start()  # there is something to tell
             code, ours, text = await refused(waiting)  # in the middle of a call
             assert (code, ours) == (grpc.StatusCode.FAILED_PRECONDITION, "hello_first")
             assert "the certificate of a expired on" in text
@@ -202,7 +197,7 @@ def test_an_open_connection_ends_with_its_certificate(path: Path, play: Play) ->
             assert (code, ours) == (grpc.StatusCode.UNAUTHENTICATED, "bad_credentials")
             assert "the certificate of b expired on" in text
             assert await operator.operate.Health(admin.ListRequest())
-            watching = operator.operate.WatchRun(admin.RunRequest(run=await federation.start()))
+            watching = operator.operate.WatchRun(admin.RunRequest(run=run))
             assert await anext(aiter(watching))
             clock.shift = 91 * 86_400.0
             with pytest.raises(grpc.aio.AioRpcError, match="the certificate of operator expired on"):

@@ -7,21 +7,21 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from federation_world import NOW, Caller, Federation, Play, serving
+from federation_world import NOW, Caller, Federation, Play, serving, until
 
 from unisono.base.ids import ClientName, Digest
 from unisono.crypto import TlsKey, sha256, sha256_hex
 from unisono.identity import peer_of, request
 from unisono.server.runtime import turns
 from unisono.server.runtime.presence import Presence
-from unisono.server.runtime.turns import AT_ONCE, Turns
+from unisono.server.runtime.turns import AT_ONCE, Turn, Turns
 from unisono.server.services import server
 from unisono.tensors import Entry, Manifest
 from unisono.wire.v1 import transfer_pb2 as transfer
 from unisono.wire.v1 import types_pb2 as types
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import pytest
@@ -106,25 +106,28 @@ def test_64_slow_uploads_take_turns_and_all_arrive(
 def test_who_stands_in_line_is_not_silent_and_an_operator_is_not_the_client_of_its_name(
     path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line, heard, called = Turns(), asyncio.Event(), list[str]()
+    line, heard, called, signs = Turns(), asyncio.Event(), list[str](), list[str]()
+    turn = line.turn
+
+    def told(owner: str, sign: Callable[[], None]) -> Turn:
+        def counted() -> None:
+            signs.append(owner)
+            sign()
+
+        return turn(owner, counted)
 
     def waits(presence: Presence, client: ClientName) -> None:
         called.append(client)
         heard.set()
 
     monkeypatch.setattr(turns, "SIGN", 0.01)
+    monkeypatch.setattr(line, "turn", told)
     monkeypatch.setattr(Presence, "waits", waits)
     monkeypatch.setattr(server, "Turns", lambda at_once: line)
 
     async def story() -> None:
         async with serving(path) as federation:
-            sites = [await federation.client(name) for name in ("op-0", "z")]
-            for site in sites:
-                await site.hello()
-            await federation.start()
-            for site in sites:
-                await site.join()
-            await sites[0].send_model()
+            _, sites = await federation.begun("op-0", "z")
             work = (await sites[0].instruction("work")).work
             called.clear()  # while a model is checked its sender waits for us, too
             heard.clear()
@@ -132,7 +135,7 @@ def test_who_stands_in_line_is_not_silent_and_an_operator_is_not_the_client_of_i
             for other in others:
                 await other.take(100.0)
             operator = asyncio.ensure_future(upload(operators(federation, 1)[0], 9))
-            await asyncio.sleep(0.2)
+            await until(lambda: signs.count("admin/op-0") == 3)
             assert line.in_line == 1
             assert not called
             update = sites[0].update(work, [0.0, 0.0])
