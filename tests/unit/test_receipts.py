@@ -26,9 +26,10 @@ from unisono.client.runtime.receipts import sent_by
 from unisono.client.runtime.vault import Vault
 from unisono.client.session import Update, UpdateKey
 from unisono.crypto import SigningKey, sha256, sha256_hex, system_entropy
-from unisono.identity import receipts_public
+from unisono.identity import Authority, receipts_public
 from unisono.plan import Plan
 from unisono.server.config import Config
+from unisono.server.enrolment.receipts_key import audit_key
 from unisono.server.folder import Folder
 from unisono.server.process import open_hall
 from unisono.server.rounds import RoundPublished, Run, Uploaded, begin
@@ -252,6 +253,22 @@ def test_a_folder_of_the_version_before_gets_its_key_at_the_start(founded: Path,
     folder.receipts_key.unlink()
     assert receipts_public(certificate(folder), ca, now) != receipts_public(first, ca, now)
     assert audit(folder).count("receipts_key") == 2, "another key is told"
+
+
+def test_a_key_is_told_in_the_transaction_that_knows_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    pem = Authority.create("cardio", 1000.0).issue_receipts(KEY.public, 1000.0)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
+        db.execute("CREATE TRIGGER no BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(Exception, match="no"):
+        audit_key(store, pem, 1000.0)
+    assert store.audit() == (), "what is not known is not told either: it would be told again"
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
+        db.execute("DROP TRIGGER no")
+    for _ in range(2):
+        audit_key(store, pem, 1000.0)
+    assert [line.entry.kind for line in store.audit()] == ["receipts_key"]
+    store.close()
 
 
 def certificate(folder: Folder) -> bytes:

@@ -30,5 +30,4 @@ def audit_key(store: Store, certificate: bytes, now: float) -> None:
     """Write the key's fingerprint into the audit log, once, and again if it is another one day."""
     found = spki_sha256(certificate)
     if store.get_meta(_META) != found:
-        store.note("receipts_key", {"sha256": found}, now)
-        store.put_meta(_META, found)
+        store.note("receipts_key", {"sha256": found}, now, key=_META, value=found)

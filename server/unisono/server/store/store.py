@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from unisono.base.errors import BadConfiguration
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import AtRest
@@ -259,20 +261,25 @@ class Store:
 
     # Facts about the federation itself
 
-    def note(self, kind: str, about: Document, wall: float) -> None:
-        """Add a line to the audit log that belongs to no run and no member."""
+    def note(self, kind: str, about: Document, wall: float, *, key: str, value: str) -> None:
+        """Add a line to the audit log that belongs to no run and no member; keep what `put_meta` would."""
         with self._database.write() as connection:
             audit.append(connection, wall, audit.Entry(kind, body=canonical(about)))
+            _keep(connection, key, value)
 
     def put_meta(self, key: str, value: str) -> None:
         """Keep a short text, for example under "federation"."""
-        table = schema.meta
         with self._database.write() as connection:
-            connection.execute(table.delete().where(table.c.key == key))
-            connection.execute(table.insert().values(key=key, value=value))
+            _keep(connection, key, value)
 
     def get_meta(self, key: str) -> str | None:
         """Return what `put_meta` kept."""
         table = schema.meta
         with self._database.read() as connection:
             return connection.scalar(table.select().with_only_columns(table.c.value).filter_by(key=key))
+
+
+def _keep(connection: sa.Connection, key: str, value: str) -> None:
+    table = schema.meta
+    connection.execute(table.delete().where(table.c.key == key))
+    connection.execute(table.insert().values(key=key, value=value))
