@@ -17,6 +17,7 @@ from unisono.base.errors import Unavailable
 from unisono.base.ids import ClientName
 from unisono.server import process
 from unisono.server.rounds import Lost
+from unisono.server.runtime import driver as driver_module
 from unisono.server.runtime import uploads as uploading
 from unisono.server.runtime.bell import Bells
 from unisono.server.runtime.driver import Driver
@@ -49,6 +50,34 @@ def test_a_run_writes_down_what_waits_before_it_takes_more() -> None:
         hangs.set()
         await asyncio.gather(first, *waiting)
         await driver.handle(Lost(ClientName("more"), "left"))
+
+    stage.play(story)
+
+
+def test_what_waits_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "MOST_WAITING_BYTES", 100)
+    stage = Stage()
+
+    async def story(driver: Driver) -> None:
+        saving, hangs = threading.Event(), threading.Event()
+
+        def save() -> None:
+            saving.set()
+            assert hangs.wait(5)
+
+        stage.store.before = save
+        first = asyncio.ensure_future(driver.handle(uploaded(A)))
+        await asyncio.to_thread(saving.wait, 5)
+        large = asyncio.ensure_future(
+            driver.handle(Lost(ClientName("x"), "left"), 200)
+        )  # alone: it must pass
+        await until(lambda: len(driver._inbox) == 1)
+        with pytest.raises(Unavailable, match="has 1 messages to write down first"):
+            await driver.handle(Lost(ClientName("y"), "left"), 1)
+        empty = asyncio.ensure_future(driver.handle(Lost(ClientName("z"), "left")))
+        hangs.set()
+        await asyncio.gather(first, large, empty)
+        await driver.handle(Lost(ClientName("y"), "left"), 1)
 
     stage.play(story)
 

@@ -132,7 +132,7 @@ class Clients:
             await self._hall.workers.database(self._hall.store.put_manifest, found.digest, manifest)
             secured = lineage.plan.protection.mode != "sealed"
             identity = await self._hall.workers.database(self._identity, client) if secured else ""
-            await lineage.driver.handle(Joined(client, found.digest, model, identity, found))
+            await lineage.driver.handle(Joined(client, found.digest, model, identity, found), len(manifest))
         except asyncio.CancelledError:
             raise  # what was handed in is saved all the same, and may be what makes it the run's
         except BaseException:
@@ -206,7 +206,7 @@ class Clients:
         lineage = self._hall.active(run)
         event = await self._read(client, at, read_up(message))
         try:
-            await lineage.driver.handle(event)
+            await lineage.driver.handle(event, len(message))
         except Blamed as fault:
             log.warning("secagg_fault", run=run, client=fault.client, code=fault.code, error=str(fault))
             with suppress(Refused):  # the attempt is over, or the client already out
