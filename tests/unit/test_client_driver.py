@@ -1,5 +1,6 @@
 """The driver against a coordinator in this process: real mutual TLS, the real trainer, the real vault."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from unisono import strategies
-from unisono.base.ids import ClientName
+from unisono.base.ids import ClientName, Digest, RunId
 from unisono.base.system_clock import SystemClock
 from unisono.client.config import Config
 from unisono.client.policy import Policy
@@ -22,7 +23,7 @@ from unisono.client.runtime.halt import Halt
 from unisono.client.runtime.notices import Notice
 from unisono.client.runtime.site import World, opened
 from unisono.client.runtime.vault import Identity, Vault
-from unisono.client.session import Left
+from unisono.client.session import Left, Update, UpdateKey
 from unisono.codec import Spec, decode_head
 from unisono.crypto import (
     ENVELOPE,
@@ -84,6 +85,7 @@ class Coordinator(
     idle: threading.Event = field(default_factory=threading.Event)
     step: int = 0
     looked: Callable[[], None] = lambda: None  # what somebody at the site does when it says that it looks
+    ended: bool = False  # all runs have, and nobody has told this client
 
     def _may(self, method: str, context: grpc.ServicerContext) -> None:
         status, code, times = self.refuse.get(method, (grpc.StatusCode.OK, "", 0))
@@ -99,8 +101,11 @@ class Coordinator(
         return pb.HelloReply(
             software="0", protocol=1, federation="cardio", name="hospital-a", number=1, wall=CLOCK.wall(),
             sealing_certificate=self.authority.issue_sealing(self.sealing.public, CLOCK.wall()),
-            long_poll_seconds=0.05,
+            long_poll_seconds=0.05, receipts_certificate=self._certificate() if self.ended else b"",
         )  # fmt: skip
+
+    def _certificate(self) -> bytes:
+        return self.authority.issue_receipts(SigningKey.from_bytes(bytes(32)).public, CLOCK.wall())
 
     def NextInstruction(  # noqa: N802
         self, asked: pb.NextInstructionRequest, context: grpc.ServicerContext
@@ -111,9 +116,10 @@ class Coordinator(
             found = self.duties[self.step](self)
             found.cursor = cursor
             return found
-        if self.step == len(self.duties):
+        over = [pb.Receipt(run=sent.run, round=sent.round, reason="stopped") for sent in asked.receipts_due]
+        if self.step == len(self.duties) and not over:
             self.idle.set()
-        return pb.Instruction(cursor=asked.cursor, idle=pb.Idle())
+        return pb.Instruction(cursor=asked.cursor, idle=pb.Idle(), receipts=over)
 
     def Submit(self, asked: pb.SubmitRequest, context: grpc.ServicerContext) -> pb.SubmitReply:  # noqa: N802
         self._may("Submit", context)
@@ -213,13 +219,18 @@ class Site:
     address: str
     seen: list[Notice] = field(default_factory=list)
 
-    def live(self, coordinator: Coordinator, policy: Policy | None = None) -> Left:
+    def live(
+        self,
+        coordinator: Coordinator,
+        policy: Policy | None = None,
+        show: Callable[[Notice], None] | None = None,
+    ) -> Left:
         """Run a client until the coordinator has nothing more to do, or it ends by itself."""
         halt, config = (
             Halt(),
             Config(coordinator=self.address, tasks={"halves": f"{self.folder}/task.py:Halves"}),
         )
-        world = World(self.seen.append, CLOCK, halt)
+        world = World(show or self.seen.append, CLOCK, halt)
         with ThreadPoolExecutor(1) as pool, opened(self.folder, config, policy or ALLOWS, world) as driver:
             future = pool.submit(driver.run)
             deadline = CLOCK.ticks() + 30
@@ -320,6 +331,44 @@ def test_a_client_that_was_cut_off_sends_the_same_bytes_without_training_again(
     assert site.steps() == ["upload"]
     assert half.keys() == coordinator.uploads.keys()
     assert head_of(coordinator)["one"] == 1.0
+
+
+def test_files_of_runs_whose_end_nobody_told_are_asked_about_and_go(
+    coordinator: Coordinator, site: Site
+) -> None:
+    """An answer tells of one run; a client of several that missed the end of another kept its files."""
+    updates = site.folder / "updates"
+    coordinator.duties = [consider, send_model, work]
+    assert site.live(coordinator) == Left()
+    unsent = UpdateKey(RunId("r-0002"), 3, Digest("ab" * 32), Digest("cd" * 32))
+    vault = Vault(site.folder, CLOCK)
+    (updates / "unsent").write_bytes(b"not sent")
+    vault.finish(Update(unsent, "unsent", sha256_hex(b"not sent"), 8), "ef" * 32)
+    assert sorted(vault.kept()) == [(RUN, 1), ("r-0002", 3)]
+    vault.close()
+    assert len(list(updates.iterdir())) == 2
+    coordinator.ended = True
+    coordinator.idle.clear()
+    assert site.live(coordinator) == Left()
+    assert not list(updates.iterdir())
+    vault = Vault(site.folder, CLOCK)
+    assert vault.kept() == ()
+    assert [line.kind for line in vault.audit()][-1] == "not_counted", "of what was sent"
+    vault.close()
+
+
+def test_who_is_asked_to_leave_while_its_screen_finds_no_room_leaves(
+    coordinator: Coordinator, site: Site
+) -> None:
+    """Its stdout is a file on the disk that is full."""
+
+    def show(notice: Notice) -> None:
+        assert isinstance(notice, notices.CannotReach)
+        coordinator.idle.set()  # and `live` asks it to leave
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    coordinator.refuse["Hello"] = grpc.StatusCode.UNAVAILABLE, "", 1000
+    assert site.live(coordinator, show=show) == Left()
 
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE, ""

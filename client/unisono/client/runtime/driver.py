@@ -66,7 +66,7 @@ from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
 from .link import Link, Outcome
-from .receipts import Receipts
+from .receipts import Receipts, over
 from .renewal import due, renew
 from .reporting import Reporter, Show
 from .secure import Objected, Protection
@@ -138,15 +138,23 @@ class Driver:
     def _event_of(self, state: Active | BackingOff) -> Event:
         """Do a state's work; every error becomes an event, except those that mean this process is broken."""
         try:
-            return self._rest(state) or self._do(state)
+            return self._tried(state)
         except Halted:
             return LeaveAsked()
+        except (OSError, sqlite3.Error) as error:  # also of a notice of other trouble, on its way to a person
+            if not room.is_full(error, self._p.folder):
+                raise
+            return self._no_room(state)
+
+    def _tried(self, state: Active | BackingOff) -> Event:
+        try:
+            return self._rest(state) or self._do(state)
         except Resting:  # the hours ended in the middle of a transfer
             return Rests(0.0)
         except (Unavailable, CoordinatorFault) as error:
             return self._later(error)
-        except (TaskFailure, OSError, sqlite3.Error) as error:
-            return self._at_home(state, error)
+        except TaskFailure as error:
+            return self._no_room(state) if room.is_full(error, self._p.folder) else self._failed(state, error)
         except Objected as objected:
             return Failed(objected.refusal_code, str(objected), objected.complaint)
         except PeerFault as error:
@@ -167,21 +175,12 @@ class Driver:
                 return Lost(roll, at_least=FAULT_SECONDS)
         return Busy(error.retry_after, roll)
 
-    def _at_home(self, state: Active | BackingOff, error: TaskFailure | OSError | sqlite3.Error) -> Event:
-        """Return what trouble of this site's own means.  Raises what means that this process is broken."""
-        if room.is_full(error, self._p.folder):
-            return self._no_room(state)
-        if isinstance(error, TaskFailure):
-            return self._failed(state, error)
-        raise error
-
     def _no_room(self, state: Active | BackingOff) -> Event:
         """Wait for room on this site's disk: what was done is asked for again, from what is written."""
         self._trouble = f"the disk of {self._p.folder} is full; free some of it"
         match state:
             case BackingOff():
-                self._p.halt.wait(room.SECONDS)
-                return Done()
+                return LeaveAsked() if self._p.halt.waited(room.SECONDS) else Done()
             case Greeting():
                 return Lost(self._random.random(), at_least=room.SECONDS)
         return Rests(room.SECONDS)
@@ -272,11 +271,14 @@ class Driver:
 
     def _poll(self, cursor: int) -> Event:
         wait = min(LOOK_SECONDS, self._poll_seconds) if self._undecided else self._poll_seconds
-        told = self._p.link.poll(cursor, wait, self._p.receipts.due())
+        kept = self._p.vault.kept()
+        told = self._p.link.poll(cursor, wait, self._p.receipts.due(kept))
         self._p.receipts.take(told.receipts, told.instruction, told.outcome)
         if told.outcome is not None and told.outcome != self._outcome:
             self._over(told.outcome)
             self._outcome = told.outcome
+        for run, round_ in over(told.receipts, kept):  # the outcome is of one run; there may be several
+            self._round_over(run, round_)
         instruction = self._decided() if isinstance(told.instruction, session.Idle) else told.instruction
         known = self._p.knowledge.of(instruction, self._recipient.hex())
         if known.objection is not None and isinstance(instruction, session.Work):
@@ -307,14 +309,17 @@ class Driver:
     def _over(self, outcome: Outcome) -> None:
         """Tidy up after a round or a run."""
         if outcome.state == "published":
-            self._p.vault.round_over(outcome.run, outcome.round)
-            self._p.protection.round_over(outcome.run, outcome.round)
+            self._round_over(outcome.run, outcome.round)
             self._show(notices.RoundOver(outcome.run, outcome.round, outcome.counted, outcome.survivors))
         else:
             self._undecided.pop(outcome.run, None)
             self._p.vault.run_over(outcome.run)
             self._p.protection.run_over(outcome.run)
             self._show(notices.RunOver(outcome.run, outcome.state, outcome.reason))
+
+    def _round_over(self, run: RunId, round_: int) -> None:
+        self._p.vault.round_over(run, round_)
+        self._p.protection.round_over(run, round_)
 
     def _answer(self, answer: Answer) -> Event:
         match answer:

@@ -2,14 +2,16 @@
 
 A row is written in the transaction that lets an update leave, and is due until the coordinator has
 answered: with a receipt, or that the update does not count.  What is due is asked with every poll, so an
-answer that was lost comes again.  A receipt that does not hold is kept as it came, audited and told: it stops
-no work, for receipts are evidence and protect nothing themselves.
+answer that was lost comes again; so are rounds of which files are left here, to hear that they are over.  A
+receipt that does not hold is kept as it came, audited and told: it stops no work, for receipts are evidence
+and protect nothing themselves.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -125,14 +127,18 @@ class Receipts:
                 db.execute("INSERT INTO receipt_keys VALUES (?, ?)", (self._key, pem))
                 self._vault.note("receipts_key", sha256=self._key)
 
-    def due(self) -> tuple[Round, ...]:
-        """Return the rounds to ask about, those of the latest updates first."""
+    def due(self, kept: Collection[Round] = ()) -> tuple[Round, ...]:
+        """Return the rounds to ask about: some of those `kept`, then those of the latest updates.
+
+        What is said of a round means that it is over, so what is `kept` of it need not be kept any more.
+        """
         if not self._public:
             return ()
         query = (
             "SELECT run, round FROM receipts WHERE state = 'due' GROUP BY run, round ORDER BY max(wall) DESC"
         )
-        return tuple((run, round_) for run, round_ in self._vault.rows(f"{query} LIMIT {MOST}", ()))
+        found = [(run, round_) for run, round_ in self._vault.rows(f"{query} LIMIT {MOST}", ())]
+        return tuple(dict.fromkeys((*islice(kept, MOST // 2), *found)))[:MOST]
 
     def take(self, answers: Iterable[Answer], instruction: Instruction, last: "Outcome | None") -> None:
         """Keep what holds, refuse the rest; what was not asked for, or is known, changes nothing."""
@@ -249,6 +255,12 @@ def _settle(db: sqlite3.Connection, at: Round, state: State, reason: str) -> Non
         "UPDATE receipts SET state = ?, reason = ? WHERE run = ? AND round = ? AND state = 'due'",
         (state, reason, *at),
     )
+
+
+def over(answers: Iterable[Answer], kept: Collection[Round]) -> list[Round]:
+    """Return which rounds need not be kept: those that the coordinator has said something readable of."""
+    said = [_round_of(one) for one in answers if isinstance(one, Receipt) or one.readable]
+    return [at for at in said if at in kept]
 
 
 def _round_of(answer: Answer) -> Round:

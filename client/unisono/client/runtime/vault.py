@@ -304,6 +304,14 @@ class Vault:
         """Drop the files of all of a run's updates."""
         self._drop("run = ?", (run,))
 
+    def kept(self) -> tuple[tuple[RunId, int], ...]:
+        """Return the rounds of which something lies here: finished updates, the secrets of open attempts."""
+        query = (
+            "SELECT run, round FROM updates WHERE state != 'over' "
+            "UNION SELECT run, round FROM attempts WHERE state IS NOT NULL"
+        )
+        return tuple((run, round_) for run, round_ in self.rows(query, ()))
+
     def _drop(self, condition: str, values: tuple[str | int, ...]) -> None:
         with self.transaction(durable=False) as db:
             rows = db.execute(
