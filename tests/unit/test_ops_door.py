@@ -279,20 +279,3 @@ def test_events_are_not_cut_off(path: Path, play: Play, monkeypatch: pytest.Monk
                 pass
 
     play(story())
-
-
-def test_there_are_not_more_connections_than_fit(
-    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "MOST_OPEN", 8)
-
-    async def story() -> None:
-        async with watched(path) as seen:
-            held = [await asyncio.open_connection("127.0.0.1", seen.port.port) for _ in range(8)]
-            reader, one_more = await asyncio.open_connection("127.0.0.1", seen.port.port)
-            with contextlib.suppress(ConnectionResetError):
-                assert await reader.read() == b""
-            for writer in (one_more, *(writer for _, writer in held)):
-                writer.close()
-
-    play(story())

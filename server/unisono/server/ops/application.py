@@ -1,5 +1,7 @@
 """Which path leads where."""
 
+import asyncio
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,8 +15,10 @@ from . import pages
 from .documents import Documents
 from .door import Door
 from .gauges import Gauges
-from .health import Certificate, ready
+from .health import Certificate, Ready, ready
 from .live import Live
+
+FRESH = 1.0  # seconds that a look at the health is good for: whoever reaches the port may ask for it
 
 
 class Ops:
@@ -26,6 +30,8 @@ class Ops:
         self._hall, self._certificate, self._token = hall, certificate, token
         self._documents = Documents(hall, operators)
         self._gauges = Gauges(hall, certificate)
+        self._looking = asyncio.Lock()
+        self._looked: tuple[float, Ready] | None = None
         self.live = Live(hall)
 
     def application(self) -> ASGIApp:
@@ -46,9 +52,17 @@ class Ops:
         return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})
 
     async def _ready(self, request: Request) -> Response:
-        found = await ready(self._hall, self._certificate)
+        found = await self._health()
         status = 200 if found["status"] == "ready" else 503
         return JSONResponse(found, status, {"cache-control": "no-store"})
+
+    async def _health(self) -> Ready:
+        """Look once for all who ask within a second: each look waits for the database's thread."""
+        async with self._looking:
+            if self._looked is None or self._hall.clock.ticks() - self._looked[0] > FRESH:
+                found = await ready(self._hall, self._certificate)
+                self._looked = self._hall.clock.ticks(), found
+            return self._looked[1]
 
     async def _metrics(self, request: Request) -> Response:
         body = await self._gauges.exposition()

@@ -1,5 +1,6 @@
 """The documents of the `--json` commands over HTTP, and some that only the dashboard asks for."""
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ from unisono.server.store import Window
 log = structlog.get_logger("unisono.ops")
 Ask = Callable[[Request], Awaitable[Document]]
 MAX_LIMIT = 1000
+AT_ONCE = 2  # documents in the making: the threads are there for rounds first
 KEPT = 5.0  # seconds that a look at all updates is good for
 _RUN = re.compile(r"r-\d{4,9}")
 
@@ -31,6 +33,7 @@ class Documents:
     def __init__(self, hall: Hall, operators: Operators) -> None:
         self._hall, self._operators = hall, operators
         self._participation: tuple[float, Document] = (float("-inf"), {})
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def routes(self) -> list[Route]:
         """Return a route a document."""
@@ -52,6 +55,10 @@ class Documents:
 
     def _answering(self, ask: Ask) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
+            async with self._turns:
+                return await made(request)
+
+        async def made(request: Request) -> Response:
             status = 200
             try:
                 document = await ask(request)

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import NamedTuple
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unisono.crypto import same
 
+log = structlog.get_logger("unisono.ops")
 MAX_HEADERS = 16 << 10
 METHODS = ("GET", "HEAD")
 GUARDED = ("/api/", "/metrics")  # what the token is for; pages hold no data, probes have no token
@@ -71,7 +73,11 @@ class Door:
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             await send(message)
 
-        await self._inside(scope, receive, with_headers)
+        try:
+            await self._inside(scope, receive, with_headers)
+        except Exception:  # uvicorn's own line is turned off with its lines about what strangers send
+            log.exception("ops_request_failed", path=scope["path"][:200])
+            raise
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         if scope["method"] not in METHODS:

@@ -1,5 +1,6 @@
 """What is not counted as it happens but looked up when somebody asks for metrics."""
 
+import asyncio
 import shutil
 from importlib.metadata import version
 
@@ -20,16 +21,22 @@ class Gauges:
 
     def __init__(self, hall: Hall, certificate: Certificate) -> None:
         self._hall, self._certificate = hall, certificate
+        self._turn = asyncio.Lock()
         ProcessCollector(registry=hall.meters.registry)
         hall.meters.set(names.BUILD, 1, version("unisono"))
         hall.meters.set(names.STARTED, hall.clock.wall())
         hall.meters.set(names.DISK_RESERVE, hall.config.min_free_bytes)
 
     async def exposition(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
-        self._runs()
-        online = len(self._hall.presence.online())
-        return await self._hall.workers.file(self._written, online)
+        """Return the metrics in Prometheus' text format.
+
+        One after another: the gauges of runs are cleared before they are set, and whoever wrote them down in
+        between would tell Prometheus that no run goes on.
+        """
+        async with self._turn:
+            self._runs()
+            online = len(self._hall.presence.online())
+            return await self._hall.workers.file(self._written, online)
 
     def _runs(self) -> None:
         hall, meters = self._hall, self._hall.meters

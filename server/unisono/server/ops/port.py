@@ -15,7 +15,7 @@ from unisono.server.config import Config
 from unisono.server.folder import read_private
 
 from .application import Ops
-from .connection import MOST_OPEN, Connection
+from .connection import Connection
 from .door import MAX_HEADERS
 
 log = structlog.get_logger("unisono.ops")
@@ -64,7 +64,6 @@ class OpsPort:
             http=Connection,
             ws="none",
             h11_max_incomplete_event_size=MAX_HEADERS,
-            limit_concurrency=MOST_OPEN // 2,
             timeout_graceful_shutdown=1,
             server_header=False,
             date_header=False,

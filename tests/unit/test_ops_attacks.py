@@ -1,0 +1,156 @@
+"""Somebody who reaches the ops port means harm: what is held, who has to wait, what is counted wrong."""
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import pytest
+from federation_world import Play, until
+from ops_world import Browser, watched
+from structlog.testing import capture_logs
+
+from unisono.server.ops import connection
+from unisono.server.ops.documents import AT_ONCE
+from unisono.server.ops.gauges import Gauges
+from unisono.server.ops.port import OpsPort
+from unisono.server.runtime.operators import Document, Operators
+
+
+async def opened(port: int, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    return [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+
+
+def connections(port: OpsPort) -> int:
+    return len(port._server.server_state.connections) if port._server else 0
+
+
+async def ended(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+
+
+def test_idle_connections_keep_nobody_out(path: Path, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A health check that got no answer would have the coordinator restarted."""
+    monkeypatch.setattr(connection, "MOST_OPEN", 8)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            idle = await opened(seen.port.port, 8)
+            for _ in range(12):
+                assert (await Browser(seen.port.port).get("/healthz")).status == 200
+            await ended(idle[0][0])  # the oldest had to go
+            for _, writer in idle:
+                writer.close()
+
+    play(story())
+
+
+def test_where_nobody_is_idle_one_more_is_sent_away(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_OPEN", 4)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            for _ in range(4):
+                await seen.browser.stream("/api/v1/events")
+            [(reader, writer)] = await opened(seen.port.port, 1)
+            await ended(reader)
+            writer.close()
+
+    play(story())
+
+
+def test_who_asks_for_much_and_reads_nothing_is_sent_away(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests in advance: the answer that does not fit any more waited for its reader for ever."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            with socket.socket() as greedy:
+                greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                greedy.connect(("127.0.0.1", seen.port.port))
+                greedy.sendall(seen.browser.request("/static/uplot.js", Connection="") * 300)
+                await until(lambda: connections(seen.port))
+                await until(lambda: not connections(seen.port))
+
+    play(story())
+
+
+def test_scrapes_at_the_same_time_see_the_same(path: Path, play: Play) -> None:
+    """One cleared the gauges of runs while another wrote them down: "no run goes on"."""
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            run, _ = await seen.federation.begun("a", "b")
+            for _ in range(5):
+                answers = await asyncio.gather(*(Browser(seen.port.port).get("/metrics") for _ in range(16)))
+                for answer in answers:
+                    assert answer.status == 200
+                    for name in ("round", "rounds", "phase_seconds", "waits_for_clients", "attempt"):
+                        assert f'unisono_run_{name}{{run="{run}"}}'.encode() in answer.body, name
+
+    play(story())
+
+
+def test_asking_for_the_health_all_the_time_is_one_look(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token is needed for it, and each look would wait in the line of the rounds' database."""
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            looks = []
+            monkeypatch.setattr(seen.federation.hall.store, "active", lambda: looks.append(1))
+            answers = await asyncio.gather(*(Browser(seen.port.port).get("/readyz") for _ in range(16)))
+            assert {answer.status for answer in answers} == {200}
+            assert len(looks) == 1
+
+    play(story())
+
+
+def test_documents_leave_threads_to_the_rounds(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, most = 0, 0
+
+    async def slow(operators: Operators) -> Document:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        await asyncio.sleep(0.01)
+        asked -= 1
+        return {}
+
+    monkeypatch.setattr(Operators, "health", slow)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            many = (Browser(seen.port.port).get("/api/v1/health") for _ in range(10))
+            assert {answer.status for answer in await asyncio.gather(*many)} == {200}
+            assert most == AT_ONCE
+
+    play(story())
+
+
+def test_a_bug_behind_the_door_is_an_answer_and_a_line(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(gauges: Gauges) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Gauges, "exposition", broken)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            with capture_logs() as lines:
+                answer = await seen.browser.get("/metrics")
+            assert answer.status == 500
+            assert b"ZeroDivision" not in answer.body
+            assert [line["event"] for line in lines if line["log_level"] == "error"] == ["ops_request_failed"]
+            assert (await seen.browser.get("/healthz")).status == 200
+
+    play(story())
