@@ -8,6 +8,8 @@ from tls_world import CA, DAY, NOW, Shifted, coordinator, forged, listening, sit
 from unisono.base.errors import BadCredentials, Unreachable
 from unisono.client.runtime.diagnosis import look, reason, worded
 from unisono.client.runtime.enrol import enrol
+from unisono.client.runtime.halt import Halt
+from unisono.client.runtime.joining import join_once
 from unisono.client.runtime.status import Untrusted, make
 from unisono.identity import Authority, JoinToken
 
@@ -60,6 +62,24 @@ def test_joining_through_a_gateway_names_it(tmp_path: Path) -> None:
         pytest.raises(Unreachable, match='issuer "ACME Web Gateway"'),
     ):
         enrol(tmp_path / "client", f"localhost:{port}", token(), Shifted())
+
+
+def test_joining_under_a_name_that_the_certificate_lacks_is_no_use(tmp_path: Path) -> None:
+    """A client that joins at its start gives up too: the name that it dials is for a person to correct."""
+    halt = Halt()
+    with (
+        listening(coordinator(tmp_path, ["fl.example.org"])) as port,
+        pytest.raises(
+            BadCredentials, match=r"is for fl\.example\.org, not for localhost\n  dial one of"
+        ) as said,
+    ):
+        join_once(tmp_path / "client", f"localhost:{port}", token, not_called, Shifted(), halt)
+    halt.close()
+    assert str(said.value).startswith(f"cannot join at localhost:{port}: ")
+
+
+def not_called(why: str, again_in: float) -> None:
+    raise AssertionError(why)
 
 
 def test_joining_another_federation_blames_the_token(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from .finding import FAILURE, OK, WARNING, Finding, Status, failure, ok, warning
 from .machine import disk, machine, open_files, versions
 from .proxy import Proxy, proxy_for
 from .subject import Ask, Subject, config_failure
+from .tls import OtherHost
 from .validity import certificate_life, clock_of
 from .way import Target, first_failure, walk
 
@@ -20,6 +21,7 @@ __all__ = [
     "OK",
     "WARNING",
     "Finding",
+    "OtherHost",
     "Proxy",
     "Status",
     "Target",

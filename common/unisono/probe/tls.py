@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unisono.base.errors import BadCredentials
+from unisono.base.errors import BadCredentials, Unreachable
 from unisono.base.ids import is_name
 from unisono.identity.presented import Presented, names_host, presented
 
@@ -32,6 +32,10 @@ _ALERTS = {  # what the coordinator says of our certificate (RFC 8446, 6.2)
     "CERTIFICATE_REQUIRED": "none arrived: something in between took it away",
     "CERTIFICATE_UNKNOWN": "it is not one of this federation",
 }
+
+
+class OtherHost(Unreachable):
+    """The federation's coordinator answers, under a name that its certificate does not have."""
 
 
 class Failed(Exception):
@@ -155,7 +159,7 @@ def _not_for_us(them: Presented, host: str, wall: float) -> Finding | None:
     if not names_host(them.names, host):
         words = f"the coordinator's certificate is for {', '.join(them.names)}, not for {host}"
         advice = f"dial one of these names, or have {host} added to hosts in coordinator.toml"
-        return failure("TLS", words, advice)
+        return failure("TLS", words, advice, OtherHost)
     return None
 
 

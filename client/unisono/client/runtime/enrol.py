@@ -24,6 +24,7 @@ from unisono.identity import (
     signer_of,
     spoken,
 )
+from unisono.probe import OtherHost
 from unisono.wire.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 from .channel import Credentials, call, open_channel
@@ -56,7 +57,8 @@ def enrol(
 
     May be repeated after a lost reply: the keys are on the disk before they are certified, so the
     coordinator sees the same request again.  Raises BadCredentials (which of: used, expired, altered, of
-    another federation), Unreachable.
+    another federation), or if the certificate of the federation's coordinator lacks the address's name;
+    Unreachable.
     """
     token, address = JoinToken.decode(token_text), checked_address(address)
     vault = Vault(private_folder(folder), clock)
@@ -113,6 +115,8 @@ def _ask(
             return patiently(lambda: call(stub.Enrol, wanted, TIMEOUT, address), sleep)
         except Unreachable as error:
             found = look(address, token.ca_pem, clock.wall())
+            if found is not None and found.family is OtherHost:  # trying again would not change its names
+                raise BadCredentials(f"cannot join at {address}: {found.words}\n  {found.advice}") from error
             if not isinstance(error, Untrusted) or (found is not None and found.family is Unreachable):
                 raise worded(error, address, found) from error
             # The token brought the CA, so it is the token that does not fit.

@@ -32,7 +32,8 @@ def join_once(
 ) -> Enrolled | None:
     """Join, unless this site has.  Waits for a coordinator that is away; `token` is read only if needed.
 
-    Raises BadCredentials and BadConfiguration as `enrol` does, Halted when asked to leave.
+    Raises BadCredentials and BadConfiguration as `enrol` does (another try would not mend these), Halted
+    when asked to leave.
     """
     with folder_lock(folder):
         if has_joined(folder, clock):
