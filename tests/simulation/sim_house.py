@@ -12,10 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
 import grpc
+from sim_fate import Disk, Doom, Killed
+from sim_plan import BEAT, LONG_POLL
 from sim_time import MachineClock
-from sim_wire import Call, Killed, Server
+from sim_wire import Call, Server
 
-from unisono.base.errors import Fault, Unavailable
 from unisono.base.ids import RunId
 from unisono.crypto import AtRest
 from unisono.server import process
@@ -30,46 +31,9 @@ from unisono.server.store import Change, Store, open_store, store
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LONG_POLL = 5.0
-BEAT = 1.0  # between two looks at who is silent
 Saved = Callable[[RunId, Change], None]
 _SHARED: dict[str, Any] = {}  # statements of the store are compiled once for all worlds
 _WRITES = frozenset({"append", "finish", "write", "commit", "draft_model"})
-
-
-@dataclass
-class Disk:
-    """How the coordinator's disk is; it outlives the process."""
-
-    full: int = 0  # so many writes more are refused for want of room
-    bad: int = 0  # so many touches more fail
-    troubled: bool = False  # ever
-
-    def write(self) -> None:
-        self.touch()
-        if self.full:
-            self.full -= 1
-            self.troubled = True
-            raise Unavailable("disk full: nothing more can be written here", retry_after=2.0)
-
-    def touch(self) -> None:
-        if self.bad:
-            self.bad -= 1
-            self.troubled = True
-            raise Fault("Input/output error")
-
-
-@dataclass
-class Doom:
-    """When a life ends: at the n-th touch of the disk from now, before or after it."""
-
-    touches: int = -1
-    after: bool = False
-
-    def meet(self) -> bool:
-        if self.touches > 0:
-            self.touches -= 1
-        return self.touches == 0
 
 
 class Inline(Workers):

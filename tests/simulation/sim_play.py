@@ -4,14 +4,15 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import sim_ops as op
-from sim_promises import Violation
+from sim_book import BEARABLE, Violation
+from sim_plan import RUN
 from sim_site import sites_of_this_world
+from sim_story import Story
 from sim_template import federation
 from sim_time import VirtualLoop
-from sim_world import RUN, World
+from sim_world import World
 from structlog.testing import capture_logs
 
 from unisono.client.runtime import ledger
@@ -45,20 +46,6 @@ _TROUBLE = {
     "beat_failed",
 }  # that a bad disk explains
 
-_BEARABLE = {"wrong_phase", "already_released", "already_revealed", "attempt_abandoned"}  # of faults alone
-
-
-@dataclass(frozen=True)
-class Story:
-    """What came of a world."""
-
-    state: str
-    reason: str
-    rounds: list[tuple[str, ...]]
-    messages: int
-    seconds: float
-    lives: int
-
 
 def play(setting: op.Setting, ops: Sequence[op.Op] = ()) -> Story:
     """Live a world to its end.  Raises Violation, or what a part of the product should not have raised."""
@@ -85,12 +72,8 @@ async def _lived(world: World, ops: Sequence[op.Op], lines: Sequence[Mapping[str
         event = line["event"]
         if event in _LOUD and not (world.disk.troubled and event in _TROUBLE):
             raise Violation(f"the log says {line}")
-    ended = world.promises.ended
-    assert ended is not None
     lives = sum(site.lives for site in world.sites)
-    return Story(
-        ended.state, ended.reason, list(world.promises.published()), world.messages, world.loop.now, lives
-    )
+    return Story.of(world.promises, world.messages, world.loop.now, lives)
 
 
 async def _closed(world: World) -> None:
@@ -124,7 +107,7 @@ def _of_sites(world: World) -> None:
     """No site saw what no honest coordinator causes, lost a line of its log, or keeps an update for ever."""
     for site in world.sites:
         for seen in site.seen:
-            if isinstance(seen, SatOut) and seen.code not in _BEARABLE:
+            if isinstance(seen, SatOut) and seen.code not in BEARABLE:
                 raise Violation(f"{site.name} sat out: {seen.code}: {seen.reason}")
         with closing(sqlite3.connect(site.folder / "state.db")) as database:
             list(ledger.lines(database))

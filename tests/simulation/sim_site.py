@@ -10,9 +10,9 @@ from typing import Any
 from unittest.mock import patch
 
 from greenlet import getcurrent, greenlet
-from sim_house import Doom
+from sim_fate import Doom, Fate, Killed
 from sim_time import MachineClock
-from sim_wire import Broken, Call, Channel, Killed, Sleep, Want, want
+from sim_wire import Broken, Call, Channel, Sleep, Want, want
 
 from unisono.base.clock import Clock
 from unisono.client.config import Config
@@ -111,19 +111,8 @@ class Kept(Vault):
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[Any]:
-        here = _here()
-        ends = here.doom.meet()
-        if ends and not here.doom.after:
-            raise Killed
-        if here.full:
-            here.full -= 1
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
-        with super().transaction(durable=durable) as db:
+        with _here().fate.around(), super().transaction(durable=durable) as db:
             yield db
-        if ends:
-            raise Killed
 
 
 @dataclass(eq=False)
@@ -136,11 +125,10 @@ class Site:
     clock: MachineClock
     want: Want | None = None  # what the process waits for; None: there is none
     since: float = 0.0
-    doom: Doom = field(default_factory=Doom)
+    fate: Fate = field(default_factory=Fate)
     slow: float = 0.0  # seconds that training takes
     mute: bool = False  # without progress
     raises: int = 0  # times that the task fails
-    full: int = 0  # transactions that find no room
     left: Left | None = None
     seen: list[Notice] = field(default_factory=list)
     process: Process | None = None
@@ -150,7 +138,7 @@ class Site:
         """Begin a process."""
         assert self.want is None
         self.halt = Pause()
-        self.doom, self.left = Doom(), None
+        self.fate.doom, self.left = Doom(), None
         self.lives += 1
         self.process = Process(self._live)
         self.process.site = self

@@ -8,7 +8,7 @@ import asyncio
 import selectors
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 START = 1_700_000_000.0  # wall
 
 
+TURNS = 200_000  # of the loop, at one moment
+
+
 class StandsStill(AssertionError):
-    """Nothing would ever happen again, and nobody is there to act."""
+    """Nothing would ever happen again, and nobody is there to act; or all happens at one moment."""
 
 
 class _Nothing(selectors.BaseSelector):
@@ -40,6 +43,8 @@ class _Nothing(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout > 0:
             self._loop.at_rest()
+        else:
+            self._loop.turned()
         return []
 
     def get_map(self) -> Mapping["FileDescriptorLike", selectors.SelectorKey]:
@@ -53,6 +58,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self._turns = 0
         self._waiter: asyncio.Future[None] | None = None
         super().__init__(_Nothing(self))
 
@@ -65,7 +71,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._waiter = self.create_future()
         await self._waiter
 
+    def turned(self) -> None:
+        self._turns += 1
+        if self._turns > TURNS:
+            raise StandsStill(f"{TURNS} turns of the loop, and this moment does not end")
+
     def at_rest(self) -> None:
+        self._turns = 0
         if self._waiter is None:
             raise StandsStill("every task waits, and so does the world")
         waiter, self._waiter = self._waiter, None
@@ -77,11 +89,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return min((timer.when() for timer in timers if not timer.cancelled()), default=float("inf"))
 
 
+class Now(Protocol):
+    """Whatever knows the time of a world."""
+
+    now: float
+
+
 @dataclass
 class MachineClock:
     """One machine's clock: all tick alike, each may have another date."""
 
-    loop: VirtualLoop
+    loop: Now
     wrong: float = 0.0  # seconds by which the wall clock is off
 
     def ticks(self) -> float:

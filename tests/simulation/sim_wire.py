@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 STALL = 60.0  # virtual seconds without a byte, after which a client gives a transfer up
 
 
-class Killed(BaseException):
-    """The process is gone: no `except Exception` sees it, as none would see SIGKILL."""
-
-
 class Aborted(Exception):
     """What a handler ends its call with."""
 

@@ -13,49 +13,23 @@ from typing import Any
 
 import sim_ops as op
 from grpc import StatusCode
-from sim_house import Disk, Doom, House
-from sim_promises import Promises, Violation
+from sim_book import Violation, check_explained, check_paused
+from sim_fate import Disk, Doom, Fate, Killed
+from sim_house import House
+from sim_plan import LATENCY, MOST, PATIENCE, RUN, SPIN, plan_of
+from sim_promises import Promises
 from sim_site import Site
 from sim_template import SITES
 from sim_time import MachineClock, VirtualLoop
-from sim_wire import STALL, Ask, Await, Broken, Call, Killed, Sleep, cut
+from sim_wire import STALL, Ask, Await, Broken, Call, Sleep, cut
 
 from unisono import plan as plans
 from unisono.base.errors import Error
 from unisono.base.ids import ClientName, Digest, RunId
-from unisono.plan import Plan
 from unisono.server.folder import Folder
-from unisono.server.rounds import Ended, InRound, Run, Securing, expects, next_deadline
+from unisono.server.rounds import Ended, Run
 from unisono.server.runtime.views import status_of
 from unisono.wire.chunks import decode
-
-RUN = RunId("r-0001")
-IDLE, WAIT, GRACE = 8.0, 8.0, 3.0  # seconds of the plan
-LATENCY = 0.05  # seconds that a message takes while time passes
-PATIENCE = 1500.0  # virtual seconds from the end of all faults to the end of the run
-SPIN = 3000  # messages at one moment
-
-
-def plan_of(setting: op.Setting) -> Plan:
-    return Plan.model_validate(
-        {
-            "task": "units",
-            "rounds": {
-                "count": setting.rounds,
-                "attempts": setting.attempts,
-                "wait": setting.wait,
-                "idle_seconds": IDLE,
-                "grace_seconds": GRACE,
-            },
-            "cohort": {
-                "size": setting.size,
-                "min_survivors": setting.least,
-                "wait_seconds": WAIT,
-                "roster": setting.roster,
-            },
-            "protection": {"mode": setting.mode} | ({"max_colluding": 0} if setting.mode == "secagg" else {}),
-        }
-    )
 
 
 @dataclass(eq=False)
@@ -86,7 +60,10 @@ class World:
         ]
         numbers = {site.name: site.number for site in self.sites}
         self.promises = Promises(
-            plans.from_canonical(plans.canonical(self.plan)), numbers, self._model, self._spooled
+            plans.from_canonical(plans.canonical(self.plan)),
+            numbers,
+            model=self._model,
+            spooled=self._spooled,
         )
         self.loop.set_exception_handler(lambda _, found: self._unexpected(found))
 
@@ -145,6 +122,8 @@ class World:
         self._spin = (at, count + 1) if at == self.loop.now else (self.loop.now, 1)
         if self._spin[1] > SPIN:
             raise Violation(f"{SPIN} messages, and no time passes")
+        if self.messages > MOST:
+            raise Violation(f"the run does not end: {MOST} messages by {self.loop.now:g} s")
 
     def _return(self, site: Site, call: Call) -> None:
         """Give a site what came back."""
@@ -240,11 +219,7 @@ class World:
             return
         self._looked = run
         sentence = status_of(self.house.hall, lineage)["sentence"]
-        if not sentence:
-            raise Violation(f"nothing is said of {run.stage}")
-        waits = next_deadline(run) is not None or expects(run) or lineage.driver._todo
-        if not waits and not any(name in sentence for name in run.away):
-            raise Violation(f'nobody is waited for, and no time: "{sentence}" in {run.stage}')
+        check_explained(run, sentence, busy=bool(lineage.driver._todo))
 
     async def run(self, count: int, *, together: bool = False, hurry: bool = True) -> None:
         for _ in range(count):
@@ -272,6 +247,7 @@ class World:
             soon = self._soon()
             if soon > end:
                 break
+            self._count()
             self.loop.now = max(self.loop.now, soon)
         self.loop.now = end
         await self.settle()
@@ -388,7 +364,7 @@ class World:
             case op.KillSite(index, 0):
                 await self.kill_site(self._site(index))
             case op.KillSite(index, touches, after):
-                self._site(index).doom = Doom(touches, after)
+                self._site(index).fate.doom = Doom(touches, after)
             case op.StartSite(index):
                 site = self._site(index)
                 if site.want is None and site.name not in self.gone:
@@ -401,7 +377,7 @@ class World:
             case op.Slow(index, seconds, mute):
                 self._site(index).slow, self._site(index).mute = seconds, mute
             case op.SiteDiskFull(index, writes):
-                self._site(index).full += writes
+                self._site(index).fate.full += writes
             case op.TaskRaises(index):
                 self._site(index).raises += 1
             case op.Leave(index):
@@ -452,8 +428,8 @@ class World:
         if self.house is not None:
             self.house.doom = Doom()
         for site in self.sites:
-            site.doom, site.slow, site.mute, site.clock.wrong = Doom(), 0.0, False, 0.0
-            site.raises = site.full = 0
+            site.fate, site.slow, site.mute, site.raises = Fate(), 0.0, False, 0
+            site.clock.wrong = 0.0
         for _ in range(int(PATIENCE / 3)):
             await self.start_coordinator()
             for site in self.sites:
@@ -471,10 +447,8 @@ class World:
         lineage = self.house.hall.runs.get(RUN)
         if lineage is None:
             raise Violation("the run has not ended, and nothing drives it")
-        stage, sentence = lineage.run.stage, status_of(self.house.hall, lineage)["sentence"]
-        explained = isinstance(stage, InRound) and isinstance(stage.phase, Securing)
-        if not explained or not any(name in sentence for name in self.gone):
-            raise Violation(f'after {PATIENCE:g} s without faults: "{sentence}" in {stage}')
+        sentence = status_of(self.house.hall, lineage)["sentence"]
+        check_paused(lineage.run, sentence, self.gone, PATIENCE)
         await self.act(op.Stop())
         if self.promises.ended is None:
-            raise Violation(f"it cannot be stopped: {stage}")
+            raise Violation(f"it cannot be stopped: {lineage.run.stage}")

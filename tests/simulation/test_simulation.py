@@ -6,6 +6,7 @@ import pytest
 import sim_lists
 import sim_ops as op
 from hypothesis import HealthCheck, given, settings
+from sim_core_play import play_core
 from sim_pinned import PINNED
 from sim_play import play
 
@@ -15,6 +16,11 @@ SAMPLE = int(os.environ.get("UNISONO_WORLDS", "60"))  # of each protection
 @pytest.mark.parametrize("name", PINNED)
 def test_pinned(name: str) -> None:
     play(*PINNED[name])
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pinned_of_the_machines_alone(name: str) -> None:
+    play_core(*PINNED[name])
 
 
 @pytest.mark.parametrize("mode", ["sealed", "secagg"])
@@ -48,3 +54,9 @@ def test_any_sealed_world(world: tuple[op.Setting, list[op.Op]]) -> None:
 @given(sim_lists.worlds("secagg"))
 def test_any_secagg_world(world: tuple[op.Setting, list[op.Op]]) -> None:
     play(*world)
+
+
+@settings(max_examples=4 * SAMPLE // 3, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(sim_lists.worlds())
+def test_any_world_of_the_machines_alone(world: tuple[op.Setting, list[op.Op]]) -> None:
+    play_core(*world)
