@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 _READ = 1 << 16
+_LEAST, _TICK = 256, 0.05  # bytes, seconds: what a slow link carries at a time
+_LATE = 1.0  # seconds that a busy machine has slept too long and may make up for
 _QUEUED = 64  # pieces between reader and writer: 4 MB, more than 2 MB/s need for 200 ms
 _LINGER_RST = struct.pack("ii", 1, 0)  # close() then sends a reset
 
@@ -50,9 +52,11 @@ class Relay:
     def __init__(self, loop: asyncio.AbstractEventLoop, listen: tuple[str, int], to: tuple[str, int]) -> None:
         self._loop, self._listen, self._to = loop, listen, to
         self._pairs: set[_Pair] = set()
-        self._dark, self._delay, self._rate, self._cut_after = False, 0.0, 0.0, 0
+        self._dark, self._delay, self._cut_after = False, 0.0, 0
+        self._up_rate = self._down_rate = 0.0
+        self._free = {True: 0.0, False: 0.0}  # when the way up, and down, has carried what it was given
         self._server: asyncio.Server | None = None
-        self.up, self.cuts = 0, 0
+        self.up, self.down, self.opened, self.cuts = 0, 0, 0, 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -71,9 +75,12 @@ class Relay:
         """Reset every connection once so many bytes more have gone up; 0: no more."""
         self._tell(lambda: setattr(self, "_cut_after", self.up + up if up else 0))
 
-    def slow(self, delay: float, rate: float) -> None:
-        """Hold every piece for `delay` seconds and let `rate` bytes a second pass; 0: as fast as it goes."""
-        self._tell(lambda: self._pace(delay, rate))
+    def slow(self, delay: float, rate: float, up: float | None = None) -> None:
+        """Hold every piece for `delay` seconds and let `rate` bytes a second pass; 0: as fast as it goes.
+
+        `up` is the rate of the way up where that is another one.
+        """
+        self._tell(lambda: self._pace(delay, rate, rate if up is None else up))
 
     def forget(self) -> None:
         """Let every connection of now hang for ever: half-open at both ends."""
@@ -103,8 +110,8 @@ class Relay:
         for pair in list(self._pairs):
             pair.reset()
 
-    def _pace(self, delay: float, rate: float) -> None:
-        self._delay, self._rate = delay, rate
+    def _pace(self, delay: float, down: float, up: float) -> None:
+        self._delay, self._down_rate, self._up_rate = delay, down, up
 
     def _freeze(self) -> None:
         for pair in self._pairs:
@@ -115,7 +122,8 @@ class Relay:
         self._freeze()
 
     def _heal(self) -> None:
-        self._dark, self._delay, self._rate = False, 0.0, 0.0
+        self._dark = False
+        self._pace(0.0, 0.0, 0.0)
         for pair in [pair for pair in self._pairs if pair.frozen]:
             pair.reset()
             self._pairs.discard(pair)
@@ -132,6 +140,7 @@ class Relay:
             self._pairs.discard(pair)
             return
         pair.far = far
+        self.opened += 1
         if pair.frozen:
             return
         pair.tasks = [
@@ -146,17 +155,22 @@ class Relay:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         """Carry one direction: a reader that stamps, a queue that holds, a writer that waits its time."""
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED)
-        sending = asyncio.create_task(self._send(queue, writer))
-        free = 0.0
+        sending, late = asyncio.create_task(self._send(queue, writer)), 0.0
         try:
-            while data := await reader.read(_READ):
+            while not writer.is_closing():
+                rate = self._up_rate if up else self._down_rate
+                if not (data := await reader.read(_portion(rate))):
+                    break
                 if up:
                     self._count(len(data))
-                now = self._loop.time()
-                if self._rate:  # read no faster than it leaves: what waits here would be lost by a cut
-                    free = max(free, now) + len(data) / self._rate
-                    await asyncio.sleep(free - now)
-                await queue.put((max(free, now) + self._delay, data))
+                else:
+                    self.down += len(data)
+                leaves = now = self._loop.time()
+                if rate:  # read no faster than it leaves: what waits here would be lost by a cut
+                    leaves = self._free[up] = max(self._free[up], now - late) + len(data) / rate
+                    await asyncio.sleep(leaves - now)
+                    late = min(_LATE, max(0.0, self._loop.time() - leaves))
+                await queue.put((max(leaves, now) + self._delay, data))
             await queue.put((self._loop.time() + self._delay, b""))
             await sending
         except OSError:
@@ -189,6 +203,11 @@ class Relay:
             pair.reset()
         if self._server is not None:
             self._server.close()
+
+
+def _portion(rate: float) -> int:
+    """Return how much to read at a time: a slow link trickles, it does not give 64 KB every few seconds."""
+    return min(_READ, max(_LEAST, int(rate * _TICK))) if rate else _READ
 
 
 class Relays:

@@ -33,9 +33,9 @@ class Place:
             blob.write(data)
             return blob.commit()
 
-    async def get(self, digest: Digest = DIGEST, offset: int = 0) -> bytes:
+    async def get(self, digest: Digest = DIGEST, offset: int = 0, length: int = 0) -> bytes:
         parts, place = [], offset
-        async with aclosing(self.downloads.read(digest, offset)) as chunks:
+        async with aclosing(self.downloads.read(digest, offset, length)) as chunks:
             async for at, data in chunks:
                 assert at == place
                 parts.append(data)
@@ -72,6 +72,20 @@ def run(story: Coroutine[object, object, None]) -> None:
             await story
 
     asyncio.run(limited())
+
+
+@pytest.mark.parametrize("offset", [0, 5, SEGMENT - 1, SEGMENT, 3 * SEGMENT, len(DATA) - 1, len(DATA)])
+@pytest.mark.parametrize("length", [1, SEGMENT - 5, SEGMENT, SEGMENT + 1, 1 << 63])
+def test_no_more_than_was_asked_for(place: Place, opened: list[int], offset: int, length: int) -> None:
+    """Nor is a segment opened of which nothing is sent: a slow client asks for a few bytes at a time."""
+
+    async def story() -> None:
+        data = DATA[offset : offset + length]
+        assert await place.get(offset=offset, length=length) == data
+        touched = range(offset // SEGMENT, -(-(offset + len(data)) // SEGMENT)) if data else ()
+        assert sorted(opened) == list(touched)
+
+    run(story())
 
 
 @pytest.mark.parametrize("offset", [0, 1, SEGMENT - 1, SEGMENT, 3 * SEGMENT, len(DATA) - 1, len(DATA)])

@@ -14,13 +14,12 @@ from unisono.base.pacing import BUFFERED, FIRST_PIECE, MOST_PIECE, Bucket, Piece
 from unisono.client.config import Network
 
 from .halt import Halt
+from .strides import FAST, LEAST, Strides
 
 REST_SECONDS = (
     10.0  # between two signs of life outside the hours; half of the plan's patience if that is less
 )
-UNBOUND = 1 << 62
-FIRST_STREAM, LEAST_STREAM = 128 << 10, 16 << 10  # bytes of a stream after a break
-STREAM_SECONDS, FAST = 4.0, 2e6  # that a stream should take then; bytes a second of a line without trouble
+FIRST_STREAM = 128 << 10  # bytes of a stream after a break
 Day = Callable[[float], time.struct_time]
 
 
@@ -63,7 +62,7 @@ class Allowance:
         self._clock, self._halt, self._day = clock, halt, day
         self._bucket = Bucket(rate, rate) if rate else None
         # The coordinator's window and the kernel take megabytes at once.  What was learnt is kept.
-        self._stream, self._began = UNBOUND, 0.0
+        self._strides, self._began = Strides(FIRST_STREAM), 0.0
         self._pieces = Pieces(round(rate) if rate else MOST_PIECE, 2 * FIRST_PIECE, BUFFERED)
 
     def opens_in(self) -> float:
@@ -99,29 +98,22 @@ class Allowance:
         owed = self._bucket.owe(self._clock.ticks(), count) if self._bucket is not None else 0.0
         return owed > 0.0 and self._halt.waited(owed)
 
-    # On a slow line with large buffers (a kernel's, a proxy's) gRPC's pings stand behind what was sent, and
-    # their answer comes too late: the connection is taken for dead and made anew, again and again.  So after
-    # a break a stream carries only what is acknowledged within seconds, until the line is known to be fast.
-
     def stream(self) -> int:
         """Begin a stream; return how many bytes it should carry."""
         self._began = self._clock.ticks()
-        return self._stream
+        return self._strides.size
 
     def arrived(self, count: int) -> None:
-        """Note that so many bytes of the stream are acknowledged: that is what the line really carries."""
-        rate = count / max(1e-3, self._clock.ticks() - self._began)
-        if rate > FAST and count >= FIRST_PIECE:
+        """Note that so many bytes of the stream are acknowledged."""
+        seconds = self._clock.ticks() - self._began
+        if count >= FIRST_PIECE and count > FAST * seconds:
             self._pieces.trust()
-        if self._stream == UNBOUND:
-            return
-        fitting = min(round(rate * STREAM_SECONDS), 4 * self._stream)
-        self._stream = UNBOUND if rate > FAST else max(LEAST_STREAM, fitting)
+        self._strides.arrived(count, seconds)
 
     def broke(self) -> None:
         """Note that the connection broke under the stream."""
-        self._stream = max(LEAST_STREAM, min(FIRST_STREAM, self._stream // 2))
-        self._pieces.size, self._pieces.blind = min(self._pieces.size, LEAST_STREAM), BUFFERED
+        self._strides.broke()
+        self._pieces.size, self._pieces.blind = min(self._pieces.size, LEAST), BUFFERED
 
     def until(self) -> str:
         """Return when the hours begin, for people: "20:00"."""

@@ -16,6 +16,7 @@ from unisono.crypto import (
     AtRest,
     Sha256,
     cached,
+    encode,
     layout,
     plain_length,
     sealed_length,
@@ -26,7 +27,10 @@ from .files import private_folder, write_all
 
 
 class Cache:
-    """Whole models, and parts of models that are still arriving (`<digest>.part`)."""
+    """Whole models, and parts of models that are still arriving.
+
+    Those are two files: `<digest>.part` holds whole segments, `<digest>.rest` what came after them.
+    """
 
     def __init__(self, folder: Path, key: bytes) -> None:
         self._folder, self._at_rest = private_folder(folder), AtRest(key)
@@ -50,7 +54,7 @@ class Cache:
             raise NotFound(f"model {digest[:12]}... is not in this site's cache") from None
 
     def remove(self, digest: Digest) -> None:
-        for path in (self.path(digest), self.part(digest)):
+        for path in (self.path(digest), self.part(digest), self.rest(digest)):
             with suppress(FileNotFoundError):
                 path.unlink()
 
@@ -79,6 +83,14 @@ class Cache:
     def part(self, digest: Digest) -> Path:
         return self._folder / f"{digest}.part"
 
+    def rest(self, digest: Digest) -> Path:
+        return self._folder / f"{digest}.rest"
+
+
+def _rest(model: Digest, start: int) -> bytes:
+    """Return the context of what came of a model from `start` on: never to be taken for the whole."""
+    return encode("rest", model, start)
+
 
 class Arriving:
     """Takes a model's bytes in order; `finish` checks the digest and puts the file in its place.
@@ -89,7 +101,7 @@ class Arriving:
     """
 
     def __init__(self, cache: Cache, at_rest: AtRest, digest: Digest, plain: int) -> None:
-        self._cache, self._digest, self._plain = cache, digest, plain
+        self._cache, self._digest, self._plain, self._at_rest = cache, digest, plain, at_rest
         self._old, self._new = cache.part(digest), cache.part(digest).with_suffix(".new")
         self._hash, self._pending, self._sealed, self.offset = Sha256(), bytearray(), 0, 0
         self._buffer = bytearray(SEGMENT + TAG)
@@ -98,20 +110,37 @@ class Arriving:
             os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0
         )
         write_all(self._file, header)
-        self._take_over(at_rest)
+        self._take_over()
+        self._take_rest()
         self._new.replace(self._old)
 
-    def _take_over(self, at_rest: AtRest) -> None:
+    def _take_over(self) -> None:
         """Keep the whole segments, except the last of the file, that an earlier writer left."""
         if not self._old.exists():
             return
         with self._old.open("rb") as old, suppress(Corrupt):
-            opener = at_rest.opener(old.read(HEADER), cached(self._digest))
+            opener = self._at_rest.opener(old.read(HEADER), cached(self._digest))
             for index, start, stop, last in layout(self._plain):
                 sealed = old.read(SEGMENT + TAG)
                 if last or len(sealed) < stop - start + TAG:
                     return
                 self.write(self.offset, opener.open(index, sealed, last=False))
+
+    def _take_rest(self) -> None:
+        """Keep what an earlier writer had of the segment that is next."""
+        with suppress(FileNotFoundError, Corrupt):
+            raw = self._cache.rest(self._digest).read_bytes()
+            opener = self._at_rest.opener(raw[:HEADER], _rest(self._digest, self.offset))
+            self.write(self.offset, opener.open(0, raw[HEADER:], last=True))
+
+    def _keep_rest(self) -> None:
+        """Write down what has come of an unfinished segment: on a slow line it took a minute."""
+        header, sealer = self._at_rest.new(system_entropy, _rest(self._digest, self._sealed))
+        path = self._cache.rest(self._digest)
+        with suppress(OSError):  # a full disk, say: what is not kept comes again
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+                write_all(file, header + sealer.seal(self._pending, last=True))
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Take the next bytes.  Raises BadMessage for a gap, or for more than was announced."""
@@ -139,17 +168,22 @@ class Arriving:
         found = self._hash.hexdigest()
         if self.offset != self._plain or found != self._digest:
             self.close()
-            self._cache.remove(self._digest)
+            self._cache.remove(self._digest)  # the rest, too
             raise Corrupt(
                 f"{self.offset} bytes came with SHA-256 {found[:12]}...; announced were {self._plain} with "
                 f"{self._digest[:12]}..."
             )
         if self._pending or not self._plain:
             self._seal(self._pending)
+        self._pending.clear()
         self.close()
         self._old.replace(self._cache.path(self._digest))
+        self._cache.rest(self._digest).unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Release the file; what has come stays for the next writer."""
+        if self._pending and not self._file.closed:
+            self._keep_rest()
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -17,7 +17,10 @@ class Source(Protocol):
     """What downloads need of the connection."""
 
     def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
-        """Give every chunk (offset, bytes) that comes to `take`.  Raises our errors."""
+        """Give the chunks (offset, bytes) of one stream to `take`; it need not reach the end.
+
+        Raises our errors.
+        """
         ...
 
 
@@ -47,8 +50,8 @@ def _fetch(source: Source, cache: Cache, digest: Digest, size: int, progress: Pr
             watch(offset, data)
             progress(arriving.offset, size)
 
-        if arriving.offset < size:
-            source.download(digest, arriving.offset, take)
-        if arriving.offset < size:
-            raise BadMessage(f"the model ended after {arriving.offset} of {size} bytes")
+        while (before := arriving.offset) < size:
+            source.download(digest, before, take)
+            if arriving.offset == before:
+                raise BadMessage(f"the model ended after {before} of {size} bytes")
         arriving.finish()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from unisono.audit import START, Counted, Published, Receipt
 from unisono.base.clock import Clock
-from unisono.base.errors import BadMessage, Fault, Refused
+from unisono.base.errors import BadMessage, Fault, Refused, Unreachable
 from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_run
 from unisono.client.session import (
     Attempt,
@@ -44,6 +44,7 @@ from .channel import Channel, Credentials, blocking, call, open_channel, transla
 from .halt import Halt, stall_guard
 from .receipts import Answer, Nothing
 from .status import printable
+from .strides import Strides
 from .uploads import Parcel, Place
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ SOFTWARE = f"unisono/{version('unisono')}"
 TIMEOUT = 20.0  # seconds for a call that needs no waiting at the other side
 STALL = 60.0  # seconds without a byte in a transfer
 PROGRESS_TIMEOUT = 5.0
+FIRST_STREAM = 64 << 10  # bytes of a download's stream after a break: a ping passes at 7 kB/s
 _STAGES = {
     "preparing": round_pb2.Progress.PREPARING,
     "downloading": round_pb2.Progress.DOWNLOADING,
@@ -131,6 +133,7 @@ class Link:
         self._credentials, self.address, self._can = credentials, address, can
         self._clock, self._halt = clock, halt
         self._channel: Channel | None = None
+        self._strides = Strides(FIRST_STREAM)
 
     def open(self) -> None:
         """Connect anew, with the credentials as they are now.  Raises BadCredentials if they have expired."""
@@ -227,7 +230,27 @@ class Link:
         return self._call(self._enrolment.Renew, request, TIMEOUT).tls_certificate
 
     def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
+        """Fetch what one stream carries: all that there is, or what the line lets pass within seconds."""
+        strides, came, began = self._strides, 0, self._clock.ticks()
+
+        def counted(at: int, data: bytes | memoryview) -> None:
+            nonlocal came
+            came += len(data)
+            take(at, data)
+
         request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
+        if strides.bound:
+            request.length = strides.size
+        try:
+            self._stream(request, counted)
+        except Unreachable:
+            strides.broke()
+            raise
+        strides.arrived(came, self._clock.ticks() - began)
+
+    def _stream(
+        self, request: transfer_pb2.DownloadRequest, take: Callable[[int, bytes | memoryview], None]
+    ) -> None:
         with translated(self.address, self._halt):
             stream = self._download(request)
             with self._halt.cancelling(stream.cancel), stall_guard(stream.cancel, STALL) as moved:

@@ -26,22 +26,29 @@ class Downloads:
         """Count a download that goes on where an earlier one stopped."""
         self._meters.resumed("out")
 
-    async def read(self, digest: Digest, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Yield (offset, data) from `offset` to the end.  Raises NotFound, BadMessage, Corrupt."""
+    async def read(
+        self, digest: Digest, offset: int, length: int = 0
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Yield (offset, data) from `offset` on: `length` bytes at most, or to the end if that is 0.
+
+        Raises NotFound, BadMessage, Corrupt.
+        """
         reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
         index = offset // SEGMENT
         ahead: asyncio.Future[bytes] | None = None
         try:
             if not 0 <= offset <= reader.size:
                 raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
-            if offset < reader.size:
+            end = min(reader.size, offset + length) if length else reader.size
+            if offset < end:
                 ahead = self._segment(digest, reader, index)
             while ahead is not None:
                 data = await asyncio.shield(ahead)
-                more = index + 1 < reader.segments
+                more = (index + 1) * SEGMENT < end
                 ahead = self._segment(digest, reader, index + 1) if more else None
-                skip = max(0, offset - index * SEGMENT)
-                yield index * SEGMENT + skip, data[skip:] if skip else data
+                start = index * SEGMENT
+                skip, stop = max(0, offset - start), min(len(data), end - start)
+                yield start + skip, data[skip:stop] if skip or stop < len(data) else data
                 index += 1
         finally:
             if ahead is None or ahead.done():

@@ -16,20 +16,23 @@ class Library:
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
 
-    async def lend(self, peer: Peer, digest: Digest) -> Callable[[int], None]:
-        """Return what counts the bytes sent.  Raises NotFound, whether or not the model exists."""
+    async def lend(self, peer: Peer, digest: Digest, offset: int = 0) -> Callable[[int], None]:
+        """Return what counts the bytes sent from `offset` on.
+
+        Raises NotFound, whether or not the model exists.
+        """
         client = ClientName(peer.name)
         if peer.kind == "client":
             for lineage in self._hall.runs.values():
                 if lineage.run.model == digest and client in lineage.run.roster:
-                    return self._counter(client, lineage)
+                    return self._counter(client, lineage, offset)
         rosters = await self._hall.workers.database(self._hall.store.rosters_of_model, digest)
         if not rosters or (peer.kind == "client" and not any(client in roster for roster in rosters)):
             raise NotFound(f"there is no model {digest} here for {peer.name}")
         return lambda count: self._hall.meters.moved("out", count)
 
-    def _counter(self, client: ClientName, lineage: Lineage) -> Callable[[int], None]:
-        total, sent = lineage.manifest.file_bytes, 0
+    def _counter(self, client: ClientName, lineage: Lineage, sent: int) -> Callable[[int], None]:
+        total = lineage.manifest.file_bytes
 
         def count(more: int) -> None:
             nonlocal sent

@@ -80,8 +80,8 @@ class TransferService:
             digest = digest_of(request.sha256)
             if request.offset:
                 self._downloads.resumed()
-            sent = await self._library.lend(caller.peer, digest)
-            chunks, sizes = self._downloads.read(digest, request.offset), Pieces()
+            sent = await self._library.lend(caller.peer, digest, request.offset)
+            chunks, sizes = self._downloads.read(digest, request.offset, request.length), Pieces()
             clock = asyncio.get_running_loop().time
             with self._open.entered(caller.peer):
                 async with (
