@@ -1,5 +1,7 @@
 """What a client and `join` say when a handshake fails: gRPC's UNAVAILABLE, looked into."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,27 @@ def test_joining_another_federation_blames_the_token(tmp_path: Path) -> None:
         pytest.raises(BadCredentials, match='is of federation "cardio"'),
     ):
         enrol(tmp_path / "client", f"localhost:{port}", token(), Shifted())
+
+
+WHEN_GRPC_COMES = """
+import importlib, os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_VERBOSITY"))
+sys.meta_path.insert(0, Watch())
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["unisono.client.admin.connection", "unisono.client.runtime.enrol", "unisono.server.services.tls"],
+)
+def test_grpc_says_nothing_of_its_own(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imported, it reads how loud it shall be; its lines stood before ours on the screen."""
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    said = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", WHEN_GRPC_COMES, module], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split()[0] == "NONE"
