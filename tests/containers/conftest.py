@@ -22,16 +22,23 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def cluster(engine: Engine) -> Iterator[Cluster]:
-    """The federation of docker-compose.yml: images built, three clients, brought up once for all tests."""
+def images(engine: Engine) -> Cluster:
+    """docker-compose.yml with its images built, and nothing brought up."""
     began = monotonic()
     prepare(engine)
     TIMES["base and wheels"] = monotonic() - began
     cluster = Cluster(engine, (ROOT / "docker-compose.yml", override(engine)))
+    began = monotonic()
+    cluster.must("build", seconds=1800)
+    TIMES["both images"] = monotonic() - began
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(images: Cluster) -> Iterator[Cluster]:
+    """The federation of docker-compose.yml: three clients, brought up once for all tests."""
+    cluster = images
     try:
-        began = monotonic()
-        cluster.must("build", seconds=1800)
-        TIMES["both images"] = monotonic() - began
         began = monotonic()
         cluster.up(3)
         TIMES["compose up -d"] = monotonic() - began

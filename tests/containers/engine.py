@@ -15,7 +15,7 @@ from pathlib import Path
 
 DOCKER = "/usr/bin/docker"  # Debian's own: another one earlier on the path may lack what `build` needs
 OFFLINE = "UNISONO_OFFLINE_ENGINE"  # set: the engine of DOCKER_HOST has no way to a registry
-PACKAGES = ("docker.io", "mmdebstrap", "iptables", "iproute2", "libfaketime")
+PACKAGES = ("docker.io", "mmdebstrap", "iptables", "iproute2", "libfaketime", "systemd")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 ROOT = Path(__file__).parents[2]
 

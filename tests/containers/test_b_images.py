@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from building import IMAGES, options
@@ -86,20 +85,3 @@ def test_an_image_holds_what_its_lock_says(cluster: Cluster) -> None:
     inside = {tuple(line.replace("_", "-").split()) for line in said.splitlines()}
     locked = re.findall(r"^([a-z0-9._-]+)==([^ ]+)", (IMAGES / "requirements.lock").read_text(), re.MULTILINE)
     assert {pair for pair in inside if pair[0] != "unisono"} == set(locked)
-
-
-def test_a_users_own_task_is_from_the_client_image_and_a_file(
-    cluster: Cluster, client_image: str, tmp_path: Path
-) -> None:
-    """As docs/DEPLOYING.md has it, with the task of the README."""
-    text = (ROOT / "docs" / "DEPLOYING.md").read_text(encoding="utf-8")
-    dockerfile = text.split("```dockerfile\n", 1)[1].split("```", 1)[0]
-    (tmp_path / "Dockerfile").write_text(dockerfile.replace("FROM unisono-client:0.1.0", f"FROM {EXAMPLE}"))
-    for name in ("task.py", "requirements.txt"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "task.py").write_bytes((ROOT / "examples" / "breast_cancer" / "task.py").read_bytes())
-    cluster.engine.must("build", "-q", "--tag=own-task:local", tmp_path)
-    code, said = in_image(
-        cluster, "own-task:local", "unisono", "task", "check", "/opt/task/task.py:BreastCancer"
-    )
-    assert code == 0, said
