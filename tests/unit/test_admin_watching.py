@@ -276,5 +276,17 @@ def test_a_narrow_terminal_loses_no_line() -> None:
 
 
 def test_metrics_are_fields_of_their_line() -> None:
-    event = {"wall": WALL, "event": "metrics_known", "round": 3, "metrics": [["loss", 0.5], ["auc", None]]}
-    assert EventLines().take(run(events=[event]), WALL)[0].endswith("event=metrics_known loss=0.5")
+    event = {
+        "wall": WALL,
+        "event": "aggregated",
+        "round": 3,
+        "metrics": [["loss", 0.54321987], ["auc", None]],
+    }
+    assert EventLines().take(run(events=[event]), WALL)[0].endswith("event=aggregated loss=0.54322")
+
+
+def test_what_another_line_says_already_is_not_said_again() -> None:
+    twice = [
+        {"wall": WALL, "event": name, "seq": seq} for seq, name in enumerate(("metrics_known", "model_kept"))
+    ]
+    assert len(EventLines().take(run(events=[UPLOADED, *twice]), WALL)) == 2

@@ -166,6 +166,8 @@ async def _serve(folder: Folder, config: Config) -> int:
         if ops is not None:
             watched = asyncio.create_task(ops.serve(_ops(hall, coordinator, certificate, ops.token)))
             print(f"  dashboard    {ops.address}", flush=True)
+            if ops.token:
+                print(f"               asks for the token in {config.ops_token_file}", flush=True)
         for problem in hall.problems:
             print(f"  problem      {problem}", flush=True)
         log.info("listening", port=port, hosts=config.hosts, folder=str(folder.path))

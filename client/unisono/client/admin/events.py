@@ -10,6 +10,7 @@ from .documents import Event, Run
 from .words import stamp
 
 _LEFT = re.compile(r",? ?\b[\d.]+ [smh](?: \d+ [sm])? left")
+_TOLD = {"metrics_known", "model_kept"}  # what "aggregated" and "round_published" say too, with their round
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -22,7 +23,8 @@ class EventLines:
 
     def take(self, run: Run, now: float) -> list[str]:
         """Return the lines that `run` adds; `now`, wall seconds, dates what has no time of its own."""
-        lines = [event_line(run, event) for event in run.events if self._is_new(event)]
+        news = [event for event in run.events if self._is_new(event)]
+        lines = [event_line(run, event) for event in news if event.event not in _TOLD]
         sentence = (run.status.sentence or "") if run.status else ""
         skeleton = _LEFT.sub("", sentence)  # "41 s left" alone is no news
         if skeleton and skeleton != self._sentence and not run.ended:
@@ -82,5 +84,11 @@ def _line(run: Run, wall: float, number: int, fields: dict[str, object]) -> str:
 
 def _value(value: object) -> str:
     """Write a value so that it stays one word, or one quoted string."""
-    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    match value:
+        case bool():
+            text = json.dumps(value)
+        case float():
+            text = f"{value:.6g}"
+        case _:
+            text = str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

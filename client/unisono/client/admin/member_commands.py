@@ -71,7 +71,8 @@ def create_token(
         print(made.token)
     if output is not None or sys.stdout.isatty():
         file = output or "FILE"
-        note(f"token for {wanted}, can be used until {stamp(made.not_after)}")
+        whom = wanted if uses == 1 else f"{uses} clients ({wanted}-1, {wanted}-2 ...)"
+        note(f"token for {whom}, can be used until {stamp(made.not_after)}")
         note(f"  there: unisono join {address} --token {file} --dir DIR")
 
 
