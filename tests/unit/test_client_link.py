@@ -13,6 +13,7 @@ from unisono.client.runtime.halt import Halt, Halted
 from unisono.client.runtime.link import Capabilities, Link
 from unisono.client.runtime.uploads import Parcel
 from unisono.client.session import Attempt
+from unisono.wire.v1.transfer_pb2 import DownloadRequest
 
 DIGEST = Digest("ab" * 32)
 PARCEL = Parcel("update", Attempt(RunId("r-0001"), 1, 0), DIGEST, 3)
@@ -32,13 +33,16 @@ def halt() -> Iterator[Halt]:
 
 
 @pytest.fixture
-def side(halt: Halt, monkeypatch: pytest.MonkeyPatch) -> Link:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def side(halt: Halt, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Link:
     """A client's end whose channel is closed: `halt` does that to the call before, at any moment."""
     channel = grpc.insecure_channel("localhost:1")
     monkeypatch.setattr(link, "open_channel", lambda *_: channel)
-    made = Link(
-        lambda: Credentials(b"", b"", b""), "localhost:1", Capabilities((), (), ()), ManualClock(), halt
-    )
+    made = Link(lambda: Credentials(b"", b"", b""), "localhost:1", Capabilities((), (), ()), clock, halt)
     made.open()
     channel.close()
     return made
@@ -67,3 +71,22 @@ def test_a_call_that_finds_its_channel_closed_by_the_end_is_ended_by_it(side: Li
 
     with pytest.raises(Halted):
         asked_between()
+
+
+@pytest.mark.parametrize(("waited", "took", "bound"), [(60.0, 0.01, False), (0.0, 60.0, True)])
+def test_a_turn_that_was_long_waited_for_is_no_slow_line(
+    side: Link, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, waited: float, took: float, bound: bool
+) -> None:
+    got = list[int]()
+
+    def stream(request: DownloadRequest, take: Callable[[int, bytes | memoryview], None]) -> None:
+        clock.advance(waited)
+        take(request.offset, b"")
+        clock.advance(took)
+        take(request.offset, bytes(request.length))
+
+    monkeypatch.setattr(side, "_stream", stream)
+    side._strides.broke()
+    side.download(DIGEST, 7, lambda offset, data: got.append(len(data)))
+    assert got == [link.FIRST_STREAM]
+    assert side._strides.bound == bound

@@ -25,8 +25,9 @@ from unisono.client.runtime.downloads import fetch
 from unisono.client.runtime.halt import Halt, Halted
 from unisono.client.runtime.link import Capabilities, Link
 from unisono.client.session import Attempt
-from unisono.crypto import sha256_hex
+from unisono.crypto import sha256, sha256_hex
 from unisono.tensors import Entry, Manifest
+from unisono.wire.v1.transfer_pb2 import DownloadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,5 +197,17 @@ def test_a_fast_line_carries_all_of_a_model_in_one_stream(path: Path, play: Play
             here.close()
             assert asked[1] == (0, 64 << 10)
             assert here.cache.has(digest)
+
+    play(story())
+
+
+def test_a_short_stream_says_when_its_turn_has_come(path: Path, play: Play) -> None:
+    async def story() -> None:
+        async with serving(path) as federation:
+            _, callers = await federation.begun("anna", "bela")
+            model = federation_world.MODEL
+            asked = DownloadRequest(sha256=sha256(model), offset=3, length=5)
+            chunks = [(chunk.offset, chunk.data) async for chunk in callers[1].transfers.Download(asked)]
+            assert chunks == [(3, b""), (3, model[3:8])]
 
     play(story())

@@ -231,12 +231,14 @@ class Link:
 
     def download(self, digest: Digest, offset: int, take: Callable[[int, bytes | memoryview], None]) -> None:
         """Fetch what one stream carries: all that there is, or what the line lets pass within seconds."""
-        strides, came, began = self._strides, 0, self._clock.ticks()
+        strides, came, began = self._strides, 0, float("inf")
 
         def counted(at: int, data: bytes | memoryview) -> None:
-            nonlocal came
+            nonlocal came, began
+            began = min(began, self._clock.ticks())  # a turn that was long waited for is no slow line
             came += len(data)
-            take(at, data)
+            if data:
+                take(at, data)
 
         request = transfer_pb2.DownloadRequest(sha256=bytes.fromhex(digest), offset=offset)
         if strides.bound:

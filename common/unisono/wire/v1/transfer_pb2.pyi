@@ -94,7 +94,7 @@ class DownloadRequest(_message.Message):
     sha256: _builtins.bytes
     offset: _builtins.int
     length: _builtins.int
-    """at most so many bytes from there on; 0: to the end"""
+    """at most so many bytes, after an empty chunk: now they come; 0: to the end"""
     def __init__(
         self,
         *,
