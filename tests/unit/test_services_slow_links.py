@@ -211,3 +211,25 @@ def test_a_short_stream_says_when_its_turn_has_come(path: Path, play: Play) -> N
             assert chunks == [(3, b""), (3, model[3:8])]
 
     play(story())
+
+
+@pytest.mark.parametrize(("delay", "rate"), [(0.0, 4_000.0), (0.6, 0.0)])
+def test_a_connection_may_take_its_time(
+    path: Path, play: Play, relays: Relays, delay: float, rate: float
+) -> None:
+    """It was given up after a second: a handshake of 4.5 kB, and two round trips, did not fit into that."""
+
+    async def story() -> None:
+        async with serving(path) as federation:
+            caller = await federation.client("bela")
+            relay = await asyncio.to_thread(relays.add, ("127.0.0.1", 0), ("127.0.0.1", federation.port))
+            here = Site(caller, relay.address[1], Cache(path / "cache", bytes(32)))
+            relay.slow(delay, rate)
+            began = time.monotonic()
+            here.link.open()
+            found = await asyncio.to_thread(here.link.hello)
+            assert found.name == "bela"
+            assert time.monotonic() - began > 1.0
+            here.close()
+
+    play(story())

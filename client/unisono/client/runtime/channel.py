@@ -29,7 +29,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (  # measured: transport-and-operations, 
     ("grpc.http2.ping_timeout_ms", 10_000),  # without it a frozen peer is noticed a minute late
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
+    # For an attempt, handshake and all: with a second nobody got through 5 kB/s, or a satellite.  (What is
+    # refused is refused at once; the pauses between attempts are the session's.)
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 30_000),
     ("grpc.use_local_subchannel_pool", 1),  # a channel that is opened again tries at once
 )
