@@ -21,12 +21,11 @@ from engine import FAKETIME, ROOT, Said
 pytestmark = pytest.mark.containers
 
 COORDINATOR, CLIENT, TASK = "unisono-coordinator:0.1.0", "unisono-client:0.1.0", "hospital/breast-cancer:1"
-NETWORK = "elsewhere"
+NETWORK, DESK = "elsewhere", "unisono-desk"  # where the operator types
 SITES = ("hospital-1", "hospital-2", "hospital-3")
-FAKE = (
-    f"--mount type=bind,src={FAKETIME},dst=/faketime.so,readonly -e LD_PRELOAD=/faketime.so "
-    "-e FAKETIME_DONT_FAKE_MONOTONIC=1 -e FAKETIME=+25d"
-)
+FAKE_TIME = "-e LD_PRELOAD=/faketime.so -e FAKETIME_DONT_FAKE_MONOTONIC=1 -e FAKETIME=+25d"
+FAKE_LIBRARY = f"--mount type=bind,src={FAKETIME},dst=/faketime.so,readonly" if FAKETIME.exists() else ""
+FAKE = f"{FAKE_LIBRARY} {FAKE_TIME}"
 
 
 @dataclass(slots=True)
@@ -53,9 +52,8 @@ class Reader:
 
     def tools(self) -> str:
         """Return what a reader has and this machine lacks: `unisono` (of the image), a stand-in for age."""
-        options = f"{self.elsewhere()} {self.later} -v {self.folder}:/w -w /w"
         return (
-            f'unisono() {{ docker run --rm {options} {COORDINATOR} "$@"; }}\n'
+            f'unisono() {{ docker exec {self.later} -w /w {DESK} unisono "$@"; }}\n'
             "age() { cat ${4:-}; }"  # -r RECIPIENT, or -d -i KEY FILE
         )
 
@@ -113,7 +111,7 @@ def reader(images: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Reader(images, folder, gateway, page)
     finally:
         TIMES["docs/DEPLOYING.md, all of it"] = monotonic() - began
-        engine("rm", "-f", "unisono", *(f"unisono-site-{n}" for n, _ in enumerate(SITES)))
+        engine("rm", "-f", "unisono", DESK, *(f"unisono-site-{n}" for n, _ in enumerate(SITES)))
         engine(
             "volume",
             "rm",
@@ -150,6 +148,10 @@ def test_a_users_own_task_is_from_the_client_image_and_a_file(reader: Reader) ->
 def test_a_coordinator(reader: Reader) -> None:
     reader.does(blocks("On separate machines")[0])
     reader.cluster.turns("unisono", "healthy")
+    desk = (
+        f"{reader.elsewhere()} {FAKE_LIBRARY} -v {reader.folder}:/w --entrypoint sleep {COORDINATOR} infinity"
+    )
+    reader.cluster.engine.must("run", "-d", "--name", DESK, *desk.split())
 
 
 def test_an_operator_with_tokens(reader: Reader) -> None:
@@ -230,7 +232,7 @@ def test_certificates_renew_themselves(reader: Reader) -> None:
     reader.does(site[site.index("docker run") :], mine)
     key = "not_after"
 
-    reader.later = FAKE
+    reader.later = FAKE_TIME
 
     def renewed() -> bool:
         found = {c["name"]: c for c in reader.asked("clients")["clients"]}["hospital-1"]
