@@ -22,6 +22,7 @@ from sim_play import play
 from sim_story import Story
 
 World = tuple[op.Setting, list[op.Op]]
+WORLDS = {"whole": sim_lists.worlds, "core": sim_lists.core_worlds}
 TIERS: dict[str, Callable[[op.Setting, Sequence[op.Op]], Story]] = {"whole": play, "core": play_core}
 BATCH = 200  # worlds under one seed
 LONGEST = 40.0  # seconds of computing that a world may take; it takes tenths of one
@@ -109,7 +110,7 @@ def batch(tier: str, number: int, worlds: int, until: float) -> Tally:
 
     @seed(number)
     @settings(max_examples=worlds, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(sim_lists.worlds())
+    @given(WORLDS[tier]())
     def any_world(world: World) -> None:
         hunt.live(world)
 

@@ -1,7 +1,8 @@
 """What must hold in every world, whoever plays it: a book of what was written, acknowledged and sent."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.plan import Plan
@@ -9,6 +10,7 @@ from unisono.secagg.shared.messages import Abandon, Agree, Answer, Upload
 from unisono.secagg.shared.reading import read_up
 from unisono.server.rounds import (
     Aggregate,
+    AttemptFailed,
     Event,
     Fact,
     Faulted,
@@ -21,7 +23,6 @@ from unisono.server.rounds import (
     Securing,
     TaskFailed,
     Uploaded,
-    encode,
     expects,
     next_deadline,
 )
@@ -55,6 +56,9 @@ class Book:
     )  # left out of an attempt for what they said
     left: dict[tuple[str, Place, type], bytes] = field(default_factory=dict)  # what left a site, by kind
     manifest: Manifest | None = None
+    now: Callable[[], float] = lambda: 0.0  # the world's time
+    calm: float = float("inf")  # since when nothing goes wrong, and everybody who may be here is
+    began: dict[tuple[int, int], float] = field(default_factory=dict)  # attempts, by round and number
 
     # what the coordinator wrote
 
@@ -67,8 +71,18 @@ class Book:
                 self._ordered(effect)
         for fact in change.facts:
             self.facts.append(fact)
-            if isinstance(fact, RoundPublished):
-                self._published(run, fact)
+            match fact:
+                case RoundPublished():
+                    self._published(run, fact)
+                case AttemptFailed():
+                    self._failed(fact)
+        if isinstance(stage := change.run.stage, InRound):
+            self.began.setdefault((stage.round, stage.attempt), self.now())
+
+    def _failed(self, fact: AttemptFailed) -> None:
+        """An attempt may fail for faults alone: in peace a run gets on."""
+        if self.began.get((fact.round, fact.attempt), 0.0) >= self.calm:
+            raise Violation(f"attempt {fact.attempt} of round {fact.round} failed in peace: {fact.reason}")
 
     def _happened(self, event: Event) -> None:
         match event:
@@ -141,7 +155,7 @@ class Book:
 
     def loaded(self, found: Run) -> None:
         """Hold what a new process read against what the last one wrote."""
-        if self.run is not None and encode(found) != encode(self.run):
+        if self.run is not None and replace(found, aside=self.run.aside) != self.run:
             raise Violation(f"a restart changed the run: {self.run} became {found}")
 
     @property

@@ -8,7 +8,7 @@ from sim_plan import RUN
 
 from unisono.base.ids import ClientName
 from unisono.plan.layout import layout_of
-from unisono.server.rounds import Aggregate, RoundPublished
+from unisono.server.rounds import Aggregate, RoundPublished, Run
 
 
 class Pages(Book):
@@ -30,6 +30,11 @@ class Pages(Book):
         wanted = np.zeros(spec.words, np.uint64)
         wanted[[self.numbers[client] - 1 for client, _ in order.updates]] = 1
         return wanted
+
+    def revived(self, found: Run) -> None:
+        """Hold what a new process made of the ledger against what the last one had."""
+        if self.run is not None and found.aside != self.run.aside:
+            raise Violation(f"a restart changed the attempt: {self.run.aside} became {found.aside}")
 
     def sends(self, call: Call) -> None:
         """Look at what leaves a site."""

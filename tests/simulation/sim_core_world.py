@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import sim_ops as op
-from sim_book import BEARABLE, Violation, check_explained, check_paused
+from sim_book import Violation, check_explained, check_paused
 from sim_core_book import Pages
 from sim_core_desk import Desk, first_books
 from sim_core_site import Site
 from sim_core_words import Call, Put, Sleep
 from sim_fate import Disk, Doom, Killed
-from sim_plan import LATENCY, MOST, PATIENCE, SPIN, plan_of
+from sim_plan import CALM, LATENCY, MOST, PATIENCE, SPIN, plan_of
 from sim_template import SITES
 from sim_time import MachineClock
 
@@ -56,7 +56,8 @@ class CoreWorld:
         self.clock = MachineClock(self.time)
         names = SITES[: self.setting.sites]
         self.sites = [Site(name, number, self.clock, self.plan) for number, name in enumerate(names, 1)]
-        self.book = Pages(self.plan, {site.name: site.number for site in self.sites})
+        numbers = {site.name: site.number for site in self.sites}
+        self.book = Pages(self.plan, numbers, now=lambda: self.time.now)
         self.books = first_books(self.plan)
 
     # messages
@@ -213,6 +214,7 @@ class CoreWorld:
             hooks = self.book.saved, self.book.summed
             self.desk = Desk(self.books, self.plan, self.clock, self.disk, *hooks)
             self.book.loaded(self.desk.run)
+            self.book.revived(self.desk.run)
             self.rest()
 
     def kill_coordinator(self) -> None:
@@ -321,11 +323,15 @@ class CoreWorld:
         """Faults stop.  The run has to end."""
         self.disk.full = self.disk.bad = 0
         self.faults.clear()
+        if self.messages % 2:  # half of the worlds go on from what is written
+            self.kill_coordinator()
         if self.desk is not None:
             self.desk.doom = Doom()
         for site in self.sites:
             site.fate.doom, site.fate.full = Doom(), 0
             site.slow, site.mute, site.raises = 0.0, False, 0
+        if not self.books.gone:
+            self.book.calm = self.time.now + CALM
         for _ in range(int(PATIENCE / 3)):
             self._begin_all()
             self.advance(3.0)
@@ -353,7 +359,7 @@ class CoreWorld:
             raise Violation(f"left behind: {books.effects} {len(books.rows)} rows, {list(books.spool)}")
         for site in self.sites:
             for seen in site.seen:
-                if isinstance(seen, SatOut) and seen.code not in BEARABLE:
+                if isinstance(seen, SatOut):
                     raise Violation(f"{site.name} sat out: {seen.code}: {seen.reason}")
             site.paper.audit()
             states = site.paper.rows("SELECT round, attempt FROM attempts WHERE state IS NOT NULL", ())

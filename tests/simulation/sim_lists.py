@@ -69,3 +69,57 @@ def lists(parts: int = 5) -> st.SearchStrategy[list[op.Op]]:
 
 def worlds(mode: str = "") -> st.SearchStrategy[tuple[op.Setting, list[op.Op]]]:
     return st.tuples(settings(mode), lists())
+
+
+# The fast tier: small steps, and troubles that last long enough to cost an attempt in any of its legs.
+
+_Ops = list[op.Op]
+
+
+def _alone(what: op.Op) -> _Ops:
+    return [what]
+
+
+def _restarted(touches: int, after: bool, seconds: float) -> _Ops:
+    return [op.KillCoordinator(touches, after), op.Advance(seconds), op.StartCoordinator()]
+
+
+_LITTLE: st.SearchStrategy[_Ops] = st.one_of(
+    st.builds(op.Run, st.sampled_from([1, 2, 4, 8, 16]), st.booleans()),
+    st.builds(op.Only, SITE, st.sampled_from([1, 2, 4, 8])),
+    st.builds(op.Advance, st.sampled_from([0.05, 0.1, 0.1, 0.2, 0.5, 1.0])),
+).map(_alone)
+_LONG = st.builds(op.Advance, st.sampled_from([3.0, 9.0, 9.0, 20.0]))
+_GOES = st.one_of(
+    st.builds(op.KillSite, SITE, TOUCHES, st.booleans()),
+    st.builds(op.Leave, SITE),
+    st.builds(op.TaskRaises, SITE),
+    st.builds(op.Slow, SITE, st.sampled_from([2.0, 9.0, 20.0]), st.booleans()),
+)
+_FINAL = st.one_of(
+    st.builds(op.Revoke, SITE), st.builds(op.Revoke, SITE), st.builds(op.Revoke, SITE), st.just(op.Stop())
+)
+
+
+def episodes() -> st.SearchStrategy[list[op.Op]]:
+    """Return a few operations that belong together: sites that go away, and time enough to miss them."""
+    gone = st.lists(_GOES, min_size=1, max_size=3)
+    missed: st.SearchStrategy[_Ops] = st.tuples(gone, _LONG).map(lambda found: [*found[0], found[1]])
+    starts: st.SearchStrategy[op.Op] = st.builds(op.StartSite, SITE)
+    back: st.SearchStrategy[_Ops] = st.lists(starts, min_size=1, max_size=2)
+    restart = st.builds(_restarted, TOUCHES, st.booleans(), st.sampled_from([0.1, 0.5, 9.0]))
+    final = _FINAL.map(_alone)
+    kinds: list[st.SearchStrategy[_Ops]] = [_LITTLE] * 10 + [operations().map(_alone)] * 6
+    kinds += [missed] * 4 + [back] * 2 + [restart] * 3 + [final]
+    return st.sampled_from(range(len(kinds))).flatmap(lambda kind: kinds[kind])
+
+
+def core_worlds() -> st.SearchStrategy[tuple[op.Setting, list[op.Op]]]:
+    part = st.lists(episodes(), max_size=9)
+    drawn = st.tuples(*[part] * 4)
+    begin = st.sampled_from([[], [op.Advance(0.3)], [op.Advance(0.3)], [op.Advance(1.0)]])  # most: all joined
+    flat = st.tuples(begin, drawn).map(
+        lambda found: [*found[0], *(what for some in found[1] for episode in some for what in episode)]
+    )
+    chosen = st.sampled_from(["secagg", "secagg", "secagg", "sealed"]).flatmap(settings)
+    return st.tuples(chosen, flat)

@@ -69,4 +69,19 @@ PINNED: dict[str, World] = {
         op.Setting(mode="secagg", sites=4, size=4),
         [op.Slow(3, 9.0), op.Advance(6.0), op.Leave(0), op.Advance(30.0)],
     ),
+    "too few are left once some have uploaded, and the coordinator dies before it is tried again": (
+        op.Setting(mode="secagg", sites=4, size=4, attempts=12),
+        [
+            *(op.Slow(2, 30.0, mute=True), op.Slow(3, 30.0, mute=True), op.Advance(14.0)),
+            *(op.KillCoordinator(), op.StartCoordinator(), op.Advance(30.0)),
+        ],
+    ),
+    "survivors go before they agree, and come back": (
+        FOUR,
+        [op.Slow(0, 2.0), op.Advance(1.9), op.Leave(1), op.Leave(2), op.Advance(4.0), op.StartSite(1)],
+    ),
+    "one goes once it has shared, and the others upload": (
+        FOUR,
+        [op.Slow(3, 20.0, mute=True), op.Advance(30.0)],
+    ),
 }

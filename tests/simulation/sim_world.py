@@ -16,7 +16,7 @@ from grpc import StatusCode
 from sim_book import Violation, check_explained, check_paused
 from sim_fate import Disk, Doom, Fate, Killed
 from sim_house import House
-from sim_plan import LATENCY, MOST, PATIENCE, RUN, SPIN, plan_of
+from sim_plan import CALM, LATENCY, MOST, PATIENCE, RUN, SPIN, plan_of
 from sim_promises import Promises
 from sim_site import Site
 from sim_template import SITES
@@ -64,6 +64,7 @@ class World:
             numbers,
             model=self._model,
             spooled=self._spooled,
+            now=lambda: self.loop.now,
         )
         self.loop.set_exception_handler(lambda _, found: self._unexpected(found))
 
@@ -430,6 +431,8 @@ class World:
         for site in self.sites:
             site.fate, site.slow, site.mute, site.raises = Fate(), 0.0, False, 0
             site.clock.wrong = 0.0
+        if not self.gone:
+            self.promises.calm = self.loop.now + CALM
         for _ in range(int(PATIENCE / 3)):
             await self.start_coordinator()
             for site in self.sites:
