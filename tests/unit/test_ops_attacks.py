@@ -154,3 +154,34 @@ def test_a_bug_behind_the_door_is_an_answer_and_a_line(
             assert (await seen.browser.get("/healthz")).status == 200
 
     play(story())
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 400), ("POST", 405)])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Transfer-Encoding": "chunked"},
+        {"Content-Length": "44"},
+        {"Content-Length": "44", "Transfer-Encoding": "chunked"},
+    ],
+    ids=["chunked", "length", "both"],
+)
+def test_a_body_is_no_way_past_a_proxy(
+    path: Path, play: Play, headers: dict[str, str], method: str, status: int
+) -> None:
+    """Of what follows a question nothing is answered: a proxy may have taken it for the question's body."""
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            asked = seen.browser.request("/healthz", method, Connection="keep-alive", **headers)
+            smuggled = seen.browser.request("/api/v1/health")
+            reader, writer = await asyncio.open_connection("127.0.0.1", seen.port.port)
+            writer.write(asked + b"0\r\n\r\n" + smuggled)
+            with contextlib.suppress(ConnectionResetError):
+                answers = await reader.read()
+                assert answers.count(b"HTTP/1.1 ") == 1
+                assert answers.startswith(b"HTTP/1.1 %d " % status)
+            writer.close()
+            assert (await seen.browser.get("/healthz", Content_Length="0")).status == 200
+
+    play(story())
