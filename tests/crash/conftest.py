@@ -5,8 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from crash_world import SEEDS, Nursery, Quiet, build_shim, opened, plan_bytes, story
+from crash_world import SEEDS, Quiet, build_shim, opened, plan_bytes, story
 from harness import Federation, found
+from nursery import Nursery
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,17 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def nursery(shim: Path) -> Iterator[Nursery]:
-    found_nursery = Nursery(shim)
+    found_nursery = Nursery(
+        {
+            "LD_PRELOAD": str(shim),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "UNISONO_RECONNECT_SECONDS": "0.05",
+            "UNISONO_OPS_PORT": "-1",
+            "no_grpc_proxy": "localhost",
+            "UNISONO_LOG_FORMAT": "json",
+        }
+    )
     yield found_nursery
     found_nursery.close()
 

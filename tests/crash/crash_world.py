@@ -1,7 +1,7 @@
 """A federation of real processes that die at a chosen system call, and what must hold when they came back.
 
-`Nursery` forks processes from one that has everything imported; `Control` is the memory that the shim shares
-with us; `World` is a coordinator, three clients and an operator; `Story` runs one run in it with a death.
+`Control` is the memory that the shim shares with us; `World` is a coordinator, three clients and an operator;
+`Story` runs one run in it with a death.
 """
 
 import json
@@ -15,13 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any, Protocol
 
 import pytest
 from harness import CLIENTS, TASKS, Federation, eventually, listening
+from nursery import Life, Nursery
 
 from unisono import plan as plans
 from unisono.base.errors import Error, NotFound, Unavailable
@@ -114,87 +114,6 @@ class Control:
         for name, value in values.items():
             place = 8 * FIELDS.index(name)
             self._memory[place : place + 8] = struct.pack("q", int(value))
-
-
-@dataclass(slots=True)
-class Life:
-    """One process, from its fork to its end."""
-
-    pid: int
-    log: Path
-    ended: Event = field(default_factory=Event)
-    status: int = 0
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-
-class Nursery:
-    """Forks processes on request."""
-
-    def __init__(self, library: Path) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("UNISONO_")}
-        ours = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        ours |= {
-            "UNISONO_RECONNECT_SECONDS": "0.05",
-            "UNISONO_OPS_PORT": "-1",
-            "no_grpc_proxy": "localhost",
-            "UNISONO_LOG_FORMAT": "json",
-        }
-        self._popen = subprocess.Popen(  # noqa: S603
-            [sys.executable, HERE / "zygote.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean | ours,
-        )
-        self._lives: dict[int, Life] = {}
-        self._early: dict[int, int] = {}
-        self._pids: list[int] = []
-        self._news = Event()
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def start(self, words: list[str], log: Path, **more: object) -> Life:
-        """Start `unisono WORDS`."""
-        self._news.clear()
-        request = {"words": words, "log": str(log), "control": "", "root": "", "trace": "", "marks": False}
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(json.dumps(request | more) + "\n")
-        self._popen.stdin.flush()
-        assert self._news.wait(20), "the nursery does not answer"
-        life = Life(self._pids.pop(), log)
-        self._lives[life.pid] = life
-        if life.pid in self._early:
-            self._end(life.pid, self._early.pop(life.pid))
-        return life
-
-    def close(self) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        self._popen.wait(20)
-        self._reader.join(20)
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
-
-    def _read(self) -> None:
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            match json.loads(line):
-                case {"pid": pid}:
-                    self._pids.append(pid)
-                    self._news.set()
-                case {"ended": pid, "status": status}:
-                    if pid in self._lives:
-                        self._end(pid, status)
-                    else:
-                        self._early[pid] = status
-
-    def _end(self, pid: int, status: int) -> None:
-        life = self._lives.pop(pid)
-        life.status = status
-        life.ended.set()
 
 
 class World:

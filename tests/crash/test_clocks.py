@@ -6,8 +6,9 @@ from contextlib import suppress
 
 import pytest
 from crash_checks import check_folders
-from crash_world import PATIENCE, Document, Nursery, World, opened, plan_bytes
+from crash_world import PATIENCE, Document, World, opened, plan_bytes
 from harness import CLIENTS, Federation, eventually
+from nursery import Nursery
 
 from unisono.base.errors import Unavailable
 from unisono.wire.v1 import admin_pb2

@@ -19,7 +19,6 @@ from crash_world import (
     SEEDS,
     TORN,
     Ended,
-    Nursery,
     Point,
     Quiet,
     World,
@@ -28,6 +27,7 @@ from crash_world import (
     story,
 )
 from harness import Federation
+from nursery import Nursery
 
 pytestmark = pytest.mark.e2e
 WAYS = [(KILL, False), (KILL, True), (POWER, False), (TORN, False)]

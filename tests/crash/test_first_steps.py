@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from crash_checks import check_coordinator, whole
-from crash_world import KILL, LOSSES, POWER, Control, Life, Nursery, World, opened, place
+from crash_world import KILL, LOSSES, POWER, Control, World, opened, place
 from harness import Federation, listening
+from nursery import Life, Nursery
 
 from unisono.base.clock import ManualClock
 from unisono.client.runtime.channel import Credentials, call, open_channel

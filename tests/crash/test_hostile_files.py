@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crash_world import Life, Nursery, World, place, plan_bytes, story
+from crash_world import World, place, plan_bytes, story
 from harness import TASKS, Federation, listening
+from nursery import Life, Nursery
 
 pytestmark = pytest.mark.e2e
 SERVER = ("ca.key", "ca.pem", "sealing.key", "sealing.pem", "at-rest.key", "coordinator.toml", "state.db")

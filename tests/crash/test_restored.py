@@ -8,8 +8,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from crash_world import PATIENCE, Document, Nursery, World, opened, plan_bytes, story
+from crash_world import PATIENCE, Document, World, opened, plan_bytes, story
 from harness import CLIENTS, Federation, eventually
+from nursery import Nursery
 
 from unisono.base.clock import ManualClock
 from unisono.base.errors import Unavailable

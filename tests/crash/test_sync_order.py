@@ -8,8 +8,9 @@ import re
 
 import pytest
 from crash_trace import Trace
-from crash_world import POWER, Nursery, Point, Quiet, World, opened, plan_bytes, story
+from crash_world import POWER, Point, Quiet, World, opened, plan_bytes, story
 from harness import Federation
+from nursery import Nursery
 
 pytestmark = pytest.mark.e2e
 

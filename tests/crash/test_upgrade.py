@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from crash_checks import check_folders
-from crash_world import PATIENCE, Document, Nursery, World, place, plan_text
+from crash_world import PATIENCE, Document, World, place, plan_text
 from harness import CLIENTS, Federation
+from nursery import Nursery
 
 from unisono.base.clock import ManualClock
 from unisono.base.ids import RunId

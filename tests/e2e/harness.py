@@ -16,14 +16,20 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Any
+from typing import IO, Any
+
+from nursery import Life, Nursery
 
 CLIENTS = ("anna", "bela", "cora")
 TASKS = Path(__file__).with_name("tasks.py")
 PROTECTIONS = ("secagg", "sealed")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 Document = dict[str, Any]
+Running = subprocess.Popen[bytes] | subprocess.Popen[str] | Life
+_NUMBERS = count()  # of files that nobody else has
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,16 @@ class Done:
 
 
 class Process:
-    """One process in the background, with what it wrote."""
+    """One process in the background, the leader of a session of its own, with what it wrote."""
 
-    def __init__(self, words: list[str], log: Path, environment: Mapping[str, str]) -> None:
-        self.log = log
+    def __init__(self, popen: Running, log: Path) -> None:
+        self.popen, self.log = popen, log
+
+    @classmethod
+    def begun(cls, words: list[str], log: Path, environment: Mapping[str, str]) -> "Process":
+        """Start a program as anybody does."""
         with log.open("ab") as file:
-            self.popen = subprocess.Popen(  # noqa: S603
+            popen = subprocess.Popen(  # noqa: S603
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -49,6 +59,7 @@ class Process:
                 env=environment,
                 start_new_session=True,
             )
+        return cls(popen, log)
 
     @property
     def text(self) -> str:
@@ -82,8 +93,9 @@ class Process:
 class Watch:
     """`unisono run start PLAN --watch --json`: every document, as it comes."""
 
-    def __init__(self, popen: "subprocess.Popen[str]") -> None:
+    def __init__(self, popen: Running, lines: Callable[[], IO[str]]) -> None:
         self.popen, self.documents, self._news = popen, list[Document](), Condition()
+        self._lines = lines
         self._thread = Thread(target=self._read)
         self._thread.start()
 
@@ -126,8 +138,7 @@ class Watch:
         self._thread.join()
 
     def _read(self) -> None:
-        assert self.popen.stdout is not None
-        with self.popen.stdout as lines:
+        with self._lines() as lines:
             for line in lines:
                 with self._news:
                     self.documents.append(json.loads(line))
@@ -145,6 +156,7 @@ class Federation:
     processes: list[Process] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    nursery: Nursery | None = None  # that makes processes; without one they are started as a user starts them
 
     @property
     def operator(self) -> Path:
@@ -156,7 +168,7 @@ class Federation:
     def copy(self, root: Path) -> "Federation":
         """Return a federation of its own with the same members, on another port."""
         shutil.copytree(self.root, root)
-        copied = Federation(root, free_port())
+        copied = Federation(root, free_port(), nursery=self.nursery)
         for file in root.rglob("*.toml"):
             file.write_text(file.read_text().replace(str(self.port), str(copied.port)))
         return copied
@@ -176,10 +188,24 @@ class Federation:
 
     def cli(self, *words: str | Path, seconds: float = 60.0) -> Done:
         """Run one command to its end."""
+        if self.nursery is not None:
+            return self._forked(self.nursery, list(map(str, words)), seconds)
         done = subprocess.run(  # noqa: S603
             self._words(*words), capture_output=True, text=True, timeout=seconds, env=self._env(), check=False
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def _forked(self, nursery: Nursery, words: list[str], seconds: float) -> Done:
+        number = next(_NUMBERS)
+        out, err = (self.root / f"{number}.{what}" for what in ("out", "err"))
+        out.touch()
+        life = nursery.start(words, err, out=str(out), environment=self._ours())
+        try:
+            return Done(life.wait(seconds), out.read_text(), err.read_text())
+        finally:
+            life.kill()
+            out.unlink()
+            err.unlink()
 
     def ok(self, *words: str | Path) -> str:
         """Run one command that must succeed; return what it said."""
@@ -236,10 +262,20 @@ class Federation:
         """Start a run and follow it."""
         file = self.root / "plan.toml"
         file.write_text(plan)
-        words = self._words("run", "start", file, "--watch", "--json", "--dir", self.operator)
-        watch = Watch(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=self._env()))  # noqa: S603
-        self.watches.append(watch)
-        return watch
+        words = ["run", "start", str(file), "--watch", "--json", "--dir", str(self.operator)]
+        self.watches.append(self._watch(words))
+        return self.watches[-1]
+
+    def _watch(self, words: list[str]) -> Watch:
+        if self.nursery is None:
+            popen = subprocess.Popen(self._words(*words), stdout=subprocess.PIPE, text=True, env=self._env())  # noqa: S603
+            assert popen.stdout is not None
+            stdout = popen.stdout
+            return Watch(popen, lambda: stdout)
+        pipe, log = (self.root / f"watch-{len(self.watches)}.{what}" for what in ("pipe", "log"))
+        os.mkfifo(pipe)
+        life = self.nursery.start(words, log, out=str(pipe), environment=self._ours())
+        return Watch(life, pipe.open)
 
     def script(self, name: str, *words: str | Path) -> Process:
         """Start another Python program that belongs to the test."""
@@ -274,23 +310,34 @@ class Federation:
             watch.close()
 
     def _start(self, name: str, *words: str | Path) -> Process:
-        return self._begin(name, self._words(*words))
+        if self.nursery is None:
+            return self._begin(name, self._words(*words))
+        log = self._log(name)
+        life = self.nursery.start(list(map(str, words)), log, environment=self._ours())
+        self.processes.append(Process(life, log))
+        return self.processes[-1]
 
     def _begin(self, name: str, words: list[str]) -> Process:
-        number = len(self.processes)
-        process = Process(words, self.root / f"{number:02}-{name}.log", self._env())
-        self.processes.append(process)
-        return process
+        self.processes.append(Process.begun(words, self._log(name), self._env()))
+        return self.processes[-1]
+
+    def _log(self, name: str) -> Path:
+        log = self.root / f"{len(self.processes):02}-{name}.log"
+        log.touch()
+        return log
 
     def _words(self, *words: str | Path) -> list[str]:
         return [sys.executable, "-m", "unisono.cli", *map(str, words)]
 
     def _env(self) -> dict[str, str]:
-        """Return what processes inherit: short pauses before another attempt, one thread each."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("UNISONO_")}
-        ours = {"UNISONO_RECONNECT_SECONDS": "0.5", "OMP_NUM_THREADS": "1", "no_grpc_proxy": "localhost"}
+        return clean | self._ours()
+
+    def _ours(self) -> dict[str, str]:
+        """Return what processes are told: short pauses before another attempt, one thread each."""
+        ours = {"UNISONO_RECONNECT_SECONDS": "0.5", **ONE_THREAD, "no_grpc_proxy": "localhost"}
         ours["UNISONO_OPS_PORT"] = "-1"  # many coordinators at a time; a test that looks at it asks for it
-        return clean | ours | self.environment
+        return ours | self.environment
 
 
 def found(root: Path) -> Federation:

@@ -32,7 +32,8 @@ def test_a_newcomer_s_demo(tmp_path: Path) -> None:
     """The contract of `--json`, the accuracy, the file; and again in lines: the same seed, the same model."""
     began = time.monotonic()
     found = json.loads(demo(tmp_path, "--json"))
-    assert time.monotonic() - began < 60
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # so many share each core
+    assert time.monotonic() - began < 60 * busy
     assert found.keys() >= KEYS | {"final", "alone", "pooled", "model"}
     assert all(one.keys() >= ROUND_KEYS for one in found["rounds"])
     assert (found["state"], found["protection"], len(found["rounds"])) == ("finished", "secagg", 10)
@@ -64,7 +65,7 @@ def assert_lines(said: str, final: float, alone: list[float], pooled: float) -> 
     assert f"pooled (not allowed)    {pooled:.3f}" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(  # noqa: S603
         (*DEMO, "--rounds", "1000"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

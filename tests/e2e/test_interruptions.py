@@ -80,7 +80,9 @@ def test_clients_that_start_before_the_coordinator(federation: Federation, quiet
     assert bela.running
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_client_that_leaves_is_not_waited_for_and_may_come_back(
     federation: Federation, number: signal.Signals, code: int
 ) -> None:

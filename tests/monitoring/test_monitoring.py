@@ -92,7 +92,7 @@ class Prometheus:
         self.address = f"http://127.0.0.1:{free_port()}"
         words = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
         words.append(f"--web.listen-address={self.address.removeprefix('http://')}")
-        self.process = Process(words, folder / "prometheus.log", {})
+        self.process = Process.begun(words, folder / "prometheus.log", {})
 
     def ask(self, way: str, **query: str) -> Any:
         asked = f"{self.address}{way}?{urllib.parse.urlencode(query)}"

@@ -1,10 +1,14 @@
-"""Starts coordinators and clients by fork, so that another life of one costs no imports.
+"""Starts commands by fork, so that another life of one costs no imports.
 
-A program of its own, under the shim.  Nothing of gRPC is used before the fork, so a child is as new as one
-that was started by hand: it goes through the same command line.  Requests and answers are lines of JSON:
+A program of its own; for the crash tests, under their shim.  Nothing of gRPC is used before the fork, so a
+child is as new as one that was started by hand: it goes through the same command line.  Requests and answers
+are lines of JSON:
 
-    {"words": [...], "log": PATH, "control": PATH, "root": PATH, "trace": PATH, "marks": bool}  -> {"pid": N}
-    and, whenever a child has ended                                          {"ended": N, "status": N}
+    {"words": [...], "log": PATH, ...}            -> {"pid": N}
+    and, whenever a child has ended                  {"ended": N, "status": N}
+
+More of a request: "out" (a file for stdout, else the log), "environment"; for the shim "control", "root",
+"trace", "marks".
 """
 
 import ctypes
@@ -13,11 +17,17 @@ import os
 import selectors
 import signal
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
+MODULES = (
+    *("client.commands", "client.runtime.site", "client.runtime.enrol", "server.commands", "server.process"),
+    *(f"client.admin.{name}_commands" for name in ("audit", "member", "model", "receipt", "run")),
+    "client.admin.connection",
+)
 
 
 def child(request: dict[str, Any]) -> NoReturn:
@@ -29,14 +39,14 @@ def child(request: dict[str, Any]) -> NoReturn:
     library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(log, 1)
+    os.dup2(os.open(request["out"], os.O_WRONLY) if request.get("out") else log, 1)
     os.dup2(log, 2)
     os.environ.update(request.get("environment", {}))
-    if request["control"] and library.crash_arm(
-        os.fsencode(request["root"]), os.fsencode(request["control"]), os.fsencode(request["trace"])
-    ):
+    time.tzset()
+    paths = [os.fsencode(request.get(name, "")) for name in ("root", "control", "trace")]
+    if request.get("control") and library.crash_arm(*paths):
         os._exit(99)
-    if request["marks"]:
+    if request.get("marks"):
         from crash_marks import mark_everything  # noqa: PLC0415 - only where it is wanted
 
         mark_everything(lambda text: library.crash_mark(text.encode()))
@@ -91,8 +101,8 @@ def reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    for module in ("client.commands", "client.runtime.site", "client.runtime.enrol", "server.process"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
+    for module in MODULES:
         import_module(f"unisono.{module}")
     print(json.dumps({"ready": os.getpid()}), flush=True)
     serve()
