@@ -46,6 +46,7 @@ class Tally:
     rounds: int = 0
     messages: int = 0
     failures: list[str] = field(default_factory=list)
+    stuck: bool = False  # a process never said what it saw
 
     def add(self, other: "Tally") -> None:
         self.worlds += other.worlds

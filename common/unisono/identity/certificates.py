@@ -6,6 +6,7 @@ name is for people.  What cannot be read raises BadCredentials: a person must fi
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 from cryptography import x509
@@ -27,6 +28,7 @@ UNREADABLE = (
     *(ValueError, TypeError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
+KEPT = 1024  # certificates, some KB each
 BACKDATED = 3600.0  # seconds from not_before to the issue, for machines whose clock is slow
 
 
@@ -40,8 +42,12 @@ class Peer:
     not_after: float  # wall seconds
 
 
+@lru_cache(maxsize=KEPT)
 def load(pem: bytes) -> x509.Certificate:
-    """Read the first certificate in `pem`, whole: the library parses late and would fail inside a check."""
+    """Read the first certificate in `pem`, whole: the library parses late and would fail inside a check.
+
+    What was read is kept for a while: a coordinator is shown the same few certificates with every call.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
