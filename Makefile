@@ -55,7 +55,7 @@ chaos: $(VENV)/.dev ## Hurt real processes at random (SECONDS=300 SEED=n): the m
 fuzz: .venv-fuzz/.ready ## Fuzz every parser of outside bytes for SECONDS=60 each (TARGETS="token csr", or all: in one process)
 	@test ! -e .venv-fuzz/.ready || PYTHONPATH=.venv-fuzz $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(TARGETS)
 
-simulate: $(VENV)/.dev ## Simulated worlds full of faults, for SECONDS= (60) or WORLDS=: how many a minute, and what broke
+simulate: $(VENV)/.dev ## Simulated worlds full of faults, in two tiers, for SECONDS= (60) or WORLDS= of each: how many a minute, and what broke
 	$(BIN)/python tests/simulation/simulate.py $(if $(WORLDS),--worlds $(WORLDS),--seconds $(or $(SECONDS),60)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## The table of docs/PERFORMANCE.md, measured here

@@ -187,7 +187,8 @@ class Desk:
     def handle(self, event: Event, done: tuple[int, ...] = ()) -> None:
         """Take a step and write it, as the driver does; then it may be answered."""
         found = step(self.plan, self.run, event, self.seat.clock.now())
-        if found.run != self.run or found.effects or found.facts or found.rows or done:
+        moved = found.run is not self.run and found.run != self.run
+        if moved or found.effects or found.facts or found.rows or done:
             self._save(found, (event,), done)
 
     def _save(self, found: Step, events: tuple[Event, ...], done: tuple[int, ...]) -> None:

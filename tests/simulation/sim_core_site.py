@@ -115,6 +115,7 @@ class Paper(Vault):
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        self._durable = durable  # no disk waits for it
         with self._fate.around(), super().transaction(durable=durable) as db:
             yield db
 

@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE), *(str(ROOT / part) for part in PARTS)]
 from sim_batches import SHRINKING, TIERS, Tally, worker  # noqa: E402 - found there
 from sim_pinned import PINNED  # noqa: E402
 
-SHARE = {"whole": 0.5, "core": 1.0}  # of the time, at which a tier ends
+SHARE = {"whole": 0.3, "core": 1.0}  # of the time, at which a tier ends
 PATIENCE = SHRINKING + 10.0  # seconds after its end in which a process has to be done
 
 

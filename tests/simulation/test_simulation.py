@@ -56,7 +56,7 @@ def test_any_secagg_world(world: tuple[op.Setting, list[op.Op]]) -> None:
     play(*world)
 
 
-@settings(max_examples=4 * SAMPLE // 3, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(sim_lists.worlds())
+@settings(max_examples=SAMPLE, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(sim_lists.core_worlds())
 def test_any_world_of_the_machines_alone(world: tuple[op.Setting, list[op.Op]]) -> None:
     play_core(*world)
