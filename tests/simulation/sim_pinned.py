@@ -84,4 +84,9 @@ PINNED: dict[str, World] = {
         FOUR,
         [op.Slow(3, 20.0, mute=True), op.Advance(30.0)],
     ),
+    # Found: nobody was given up while the disk was full, and a revocation failed: the log line of it raised.
+    "a silent site is given up while the disk is full": (
+        op.Setting(mode="sealed", size=3),
+        [op.Slow(0, 60.0, mute=True), op.Advance(7.5), op.DiskFull(3), op.Advance(20.0)],
+    ),
 }

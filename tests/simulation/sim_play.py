@@ -43,7 +43,6 @@ _TROUBLE = {
     "run_not_loaded",
     "not_started",
     "driver_died",
-    "beat_failed",
 }  # that a bad disk explains
 
 

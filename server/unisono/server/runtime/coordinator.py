@@ -254,7 +254,7 @@ class Coordinator:
         try:
             await lineage.driver.handle(event)
         except Error as error:  # the run moved on, or the disk is full: all of these are told again
-            log.debug("not_told", run=lineage.id, event=type(event).__name__, error=str(error))
+            log.debug("not_told", run=lineage.id, what=type(event).__name__, error=str(error))
 
 
 def _differs(lineage: Lineage, before: Run, client: ClientName) -> bool:
