@@ -5,6 +5,8 @@ import pytest
 from unisono.base.errors import BadConfiguration
 from unisono.base.units import bytes_per_second, seconds, show_bytes, show_seconds
 
+ENDLESS = "9" * 308  # finite, and not so in seconds or bits
+
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("1.5d", 129_600)]
@@ -13,7 +15,9 @@ def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "90", "s", "-1h", "0s", "1w", "1 h 2 m", "1e3s", "9" * 400 + "s"])
+@pytest.mark.parametrize(
+    "text", ["", "90", "s", "-1h", "0s", "1w", "1 h 2 m", "1e3s", "9" * 400 + "s", ENDLESS + "d"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(BadConfiguration, match="is not a duration; write for example"):
         seconds(text)
@@ -26,7 +30,9 @@ def test_rates(text: str, expected: float) -> None:
     assert bytes_per_second(text) == expected
 
 
-@pytest.mark.parametrize("text", ["fast", "20", "0Mbit", "20mbit", "20Mbit/h", "9" * 400 + "B"])
+@pytest.mark.parametrize(
+    "text", ["fast", "20", "0Mbit", "20mbit", "20Mbit/h", "9" * 400 + "B", ENDLESS + "GB"]
+)
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(BadConfiguration, match="is not a rate; write for example"):
         bytes_per_second(text)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from federation_world import Play, until
-from ops_world import Browser, watched
+from ops_world import Browser, Watched, watched
 from structlog.testing import capture_logs
 
-from unisono.server.ops import connection
+from unisono.server.ops import connection, line
 from unisono.server.ops.documents import AT_ONCE
 from unisono.server.ops.gauges import Gauges
 from unisono.server.ops.port import OpsPort
@@ -132,6 +132,50 @@ def test_documents_leave_threads_to_the_rounds(
             many = (Browser(seen.port.port).get("/api/v1/health") for _ in range(10))
             assert {answer.status for answer in await asyncio.gather(*many)} == {200}
             assert most == AT_ONCE
+
+    play(story())
+
+
+async def gone(seen: Watched, path: str, count: int) -> None:
+    """Ask so many times, and hang up at once."""
+    for _ in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", seen.port.port)
+        writer.write(seen.browser.request(path))
+        await writer.drain()
+        writer.transport.abort()
+    await until(lambda: not connections(seen.port))
+
+
+@pytest.mark.parametrize(
+    "asked", [("/api/v1/health", Operators, "health", AT_ONCE), ("/metrics", Gauges, "exposition", 1)]
+)
+def test_nothing_is_made_for_who_has_hung_up(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, type, str, int]
+) -> None:
+    """Each of a stranger's questions was answered, one after another, before the owner's."""
+    monkeypatch.setattr(line, "MOST_WAITING", 20)
+    address, where, what, at_once = asked
+    made = 0
+
+    async def story() -> None:
+        gate, real = asyncio.Event(), getattr(where, what)
+
+        async def slow(self: object) -> object:
+            nonlocal made
+            made += 1
+            await gate.wait()
+            return await real(self)
+
+        monkeypatch.setattr(where, what, slow)
+        async with watched(path) as seen:
+            await gone(seen, address, 40)
+            assert (await Browser(seen.port.port).get(address)).status == 503  # more are not taken in
+            assert made == at_once
+            gate.set()
+            server = seen.port._server
+            await until(lambda: server is not None and not server.server_state.tasks)
+            assert made == at_once
+            assert (await Browser(seen.port.port).get(address)).status == 200
 
     play(story())
 

@@ -12,17 +12,19 @@ _BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "B": 8.0, "kB": 8e3,
 def seconds(text: str) -> float:
     """Return the seconds in "90s", "15m", "24h" or "30d".  Raises BadConfiguration."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or not 0 < float(found[1]) < inf:
+    value = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < value < inf:
         raise BadConfiguration(f'"{_cut(text)}" is not a duration; write for example 90s, 15m, 24h or 30d')
-    return float(found[1]) * _SECONDS[found[2]]
+    return value
 
 
 def bytes_per_second(text: str) -> float:
     """Return the bytes per second in "20Mbit", "2MB/s".  Raises BadConfiguration."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?(?:bit|B))(?:/s)?", text.strip())
-    if found is None or not 0 < float(found[1]) < inf:
+    value = float(found[1]) * _BITS[found[2]] / 8 if found else 0.0
+    if not 0 < value < inf:
         raise BadConfiguration(f'"{_cut(text)}" is not a rate; write for example 20Mbit or 2MB/s')
-    return float(found[1]) * _BITS[found[2]] / 8
+    return value
 
 
 def _cut(text: str) -> str:

@@ -16,6 +16,7 @@ from .documents import Documents
 from .door import Door
 from .gauges import Gauges
 from .health import Certificate, Ready, ready
+from .line import Line
 from .live import Live
 
 FRESH = 1.0  # seconds that a look at the health is good for: whoever reaches the port may ask for it
@@ -30,6 +31,7 @@ class Ops:
         self._hall, self._certificate, self._token = hall, certificate, token
         self._documents = Documents(hall, operators)
         self._gauges = Gauges(hall, certificate)
+        self._scrapes = Line(at_once=1)
         self._looking = asyncio.Lock()
         self._looked: tuple[float, Ready] | None = None
         self.live = Live(hall)
@@ -65,6 +67,9 @@ class Ops:
             return self._looked[1]
 
     async def _metrics(self, request: Request) -> Response:
+        return await self._scrapes.answer(request, self._exposed)
+
+    async def _exposed(self) -> Response:
         body = await self._gauges.exposition()
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return Response(body, 200, {"cache-control": "no-store"}, kind)

@@ -1,6 +1,5 @@
 """The documents of the `--json` commands over HTTP, and some that only the dashboard asks for."""
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +18,8 @@ from unisono.server.runtime.hall import Hall
 from unisono.server.runtime.operators import Document, Operators
 from unisono.server.store import Window
 
+from .line import Line
+
 log = structlog.get_logger("unisono.ops")
 Ask = Callable[[Request], Awaitable[Document]]
 MAX_LIMIT = 1000
@@ -33,7 +34,7 @@ class Documents:
     def __init__(self, hall: Hall, operators: Operators) -> None:
         self._hall, self._operators = hall, operators
         self._participation: tuple[float, Document] = (float("-inf"), {})
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._line = Line(AT_ONCE)
 
     def routes(self) -> list[Route]:
         """Return a route a document."""
@@ -55,8 +56,7 @@ class Documents:
 
     def _answering(self, ask: Ask) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            async with self._turns:
-                return await made(request)
+            return await self._line.answer(request, lambda: made(request))
 
         async def made(request: Request) -> Response:
             status = 200
