@@ -133,6 +133,16 @@ def test_a_damaged_rest_costs_time_only(tmp_path: Path, harm: str) -> None:
     assert held(cache, digest, len(data)) == data
 
 
+def test_a_model_that_was_announced_as_larger_can_still_be_had(tmp_path: Path) -> None:
+    """What came then is more than there is now: it was found again, and refused, with every try."""
+    data = model(1000)
+    digest, cache = sha256_hex(data), Cache(tmp_path, KEY)
+    with pytest.raises(Unreachable):
+        fetch(Server(model(2000), 500, limits=[1500]), cache, digest, 2000, unseen)
+    fetch(Server(data), cache, digest, len(data), unseen)
+    assert held(cache, digest, len(data)) == data
+
+
 @pytest.mark.parametrize("harm", ["cut", "altered", "header", "other key"])
 def test_a_damaged_part_costs_time_only(tmp_path: Path, harm: str) -> None:
     data = model(2 * SEGMENT + 5)

@@ -27,6 +27,7 @@ from unisono.identity import (
     spki_sha256,
     spoken,
 )
+from unisono.identity.certificates import LARGEST, kept
 from unisono.identity.requests import signing_key, tls_key
 
 NOW = 1_763_000_000.5
@@ -61,6 +62,14 @@ def test_signing_and_sealing_certificates_are_not_to_connect_with() -> None:
         peer_of(CA.certificate_pem)
     with pytest.raises(BadCredentials, match="7 bytes are not a certificate"):
         peer_of(b"garbage")
+
+
+def test_what_stands_around_a_certificate_takes_no_memory() -> None:
+    """A coordinator could show a site the same one in a thousand texts of megabytes, all of them kept."""
+    before = kept.cache_info().currsize
+    for number in range(3):
+        assert peer_of(b"%d" % number + b" " * LARGEST + b"\n" + CLIENT) == peer_of(CLIENT)
+    assert kept.cache_info().currsize <= before + 1  # CLIENT itself
 
 
 def test_the_authority_comes_back_from_its_two_files() -> None:

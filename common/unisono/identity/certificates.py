@@ -28,7 +28,7 @@ UNREADABLE = (
     *(ValueError, TypeError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
-KEPT = 1024  # certificates, some KB each
+KEPT, LARGEST = 1024, 16 << 10  # certificates, and bytes of one; ours have some 700
 BACKDATED = 3600.0  # seconds from not_before to the issue, for machines whose clock is slow
 
 
@@ -42,12 +42,16 @@ class Peer:
     not_after: float  # wall seconds
 
 
-@lru_cache(maxsize=KEPT)
 def load(pem: bytes) -> x509.Certificate:
     """Read the first certificate in `pem`, whole: the library parses late and would fail inside a check.
 
     What was read is kept for a while: a coordinator is shown the same few certificates with every call.
+    Not what is large, for anything may stand around a certificate in PEM.
     """
+    return kept(pem) if len(pem) <= LARGEST else _read(pem)
+
+
+def _read(pem: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
@@ -56,6 +60,9 @@ def load(pem: bytes) -> x509.Certificate:
             f"these {len(pem)} bytes are not a certificate in PEM, or it was altered"
         ) from None
     return certificate
+
+
+kept = lru_cache(maxsize=KEPT)(_read)
 
 
 def load_ca(pem: bytes) -> x509.Certificate:

@@ -127,8 +127,8 @@ class Arriving:
                 self.write(self.offset, opener.open(index, sealed, last=False))
 
     def _take_rest(self) -> None:
-        """Keep what an earlier writer had of the segment that is next."""
-        with suppress(FileNotFoundError, Corrupt):
+        """Keep what an earlier writer had of the segment that is next, unless the model was then larger."""
+        with suppress(FileNotFoundError, Corrupt, BadMessage):
             raw = self._cache.rest(self._digest).read_bytes()
             opener = self._at_rest.opener(raw[:HEADER], _rest(self._digest, self.offset))
             self.write(self.offset, opener.open(0, raw[HEADER:], last=True))

@@ -258,9 +258,11 @@ def _settle(db: sqlite3.Connection, at: Round, state: State, reason: str) -> Non
 
 
 def over(answers: Iterable[Answer], kept: Collection[Round]) -> list[Round]:
-    """Return which rounds need not be kept: those that the coordinator has said something readable of."""
-    said = [_round_of(one) for one in answers if isinstance(one, Receipt) or one.readable]
-    return [at for at in said if at in kept]
+    """Return which rounds need not be kept: those that the coordinator has said something of.
+
+    What cannot be read counts: it comes at once, and kept would be asked for again, without a pause.
+    """
+    return [at for at in map(_round_of, answers) if at in kept]
 
 
 def _round_of(answer: Answer) -> Round:
