@@ -47,6 +47,10 @@ def test_settings_of_the_line() -> None:
             '[network] upload_limit must be a rate such as "2MB/s" or "20Mbit", not "fast"',
         ),
         ("upload_limit = 2", "[network] upload_limit must be text in quotes, not 2"),
+        (
+            'upload_limit = "99999999999GB/s"',  # it ended the client at its first hello
+            '[network] upload_limit must be at most "1000GB/s", not "99999999999GB/s"',
+        ),
         ('upload_limit = "100B"', '[network] upload_limit must be at least "1kB/s", not "100B"'),
         ('hours = "20-06"', '[network] hours must be a span such as "20:00-06:00", not "20-06"'),
         ('hours = "20:00-20:00"', '[network] hours must be a span such as "20:00-06:00", not "20:00-20:00"'),

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from unisono.server.ops import connection, line
 from unisono.server.ops.documents import AT_ONCE
+from unisono.server.ops.door import MAX_HEADERS
 from unisono.server.ops.gauges import Gauges
 from unisono.server.ops.port import OpsPort
 from unisono.server.runtime.operators import Document, Operators
@@ -200,7 +201,9 @@ def test_a_bug_behind_the_door_is_an_answer_and_a_line(
     play(story())
 
 
-@pytest.mark.parametrize(("method", "status"), [("GET", 400), ("POST", 405)])
+@pytest.mark.parametrize(
+    ("method", "large", "status"), [("GET", "", 400), ("POST", "", 405), ("GET", "a" * MAX_HEADERS, 431)]
+)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -211,13 +214,13 @@ def test_a_bug_behind_the_door_is_an_answer_and_a_line(
     ids=["chunked", "length", "both"],
 )
 def test_a_body_is_no_way_past_a_proxy(
-    path: Path, play: Play, headers: dict[str, str], method: str, status: int
+    path: Path, play: Play, headers: dict[str, str], method: str, large: str, status: int
 ) -> None:
     """Of what follows a question nothing is answered: a proxy may have taken it for the question's body."""
 
     async def story() -> None:
         async with watched(path) as seen:
-            asked = seen.browser.request("/healthz", method, Connection="keep-alive", **headers)
+            asked = seen.browser.request("/healthz", method, Connection="keep-alive", X=large, **headers)
             smuggled = seen.browser.request("/api/v1/health")
             reader, writer = await asyncio.open_connection("127.0.0.1", seen.port.port)
             writer.write(asked + b"0\r\n\r\n" + smuggled)

@@ -85,7 +85,7 @@ class Door:
             allow = ((b"allow", ", ".join(METHODS).encode()), CLOSE)
             return Refusal(405, "method", f"{scope['method'][:20]}: this port only shows things", allow)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
-            return Refusal(431, "headers", f"more than {MAX_HEADERS} bytes of headers")
+            return Refusal(431, "headers", f"more than {MAX_HEADERS} bytes of headers", (CLOSE,))
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
             # Where it ends is read in two ways, by us and by a proxy: what follows could get past the proxy.
