@@ -16,7 +16,7 @@ from secagg_world import identity, name_of
 
 from unisono.base.ids import ClientName, Digest
 from unisono.client.policy import Policy
-from unisono.client.session import Polling, Secure
+from unisono.client.session import Attempt, Polling, Secure
 from unisono.codec import Spec as Layout
 from unisono.secagg import server as s
 from unisono.secagg.client.advertise import signed
@@ -188,6 +188,39 @@ def test_a_second_attempt_after_the_reveal(make: Make) -> None:
     world.run()
     world.hub.open()
     assert refusal(world)[0] == "already_released"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("leg", ["survivors", "quorum", "invitation"])
+def test_a_lie_that_the_round_is_over_frees_nobody(make: Make, leg: str, restarted: bool) -> None:
+    """The site forgets the attempt's secrets, as it is told, and not that its sum may be opened.
+
+    Before the reveal, or when the next attempt begins.
+    """
+    told: list[int] = []
+
+    def lie(_: ClientName, order: Secure) -> Secure:
+        victim, attempt = world.sites[0], order.attempt.attempt
+        if order.leg == leg and victim.vault.kept() and not told:
+            told.append(attempt)
+            victim.driver._round_over(RUN, 1)
+            assert victim.vault.kept() == ()
+        return order
+
+    world = make(lie)
+    world.run()
+    world.hub.open()
+    world.run()
+    site = world.sites[0]
+    if restarted:
+        site.restart()
+    assert told
+    assert [release.attempt.attempt for release in site.protection._store.releases(RUN)] == [1]
+    assert site.protection._store.state(Attempt(RUN, 1, 2)) is None
+    assert {answer.code for who, answer in world.hub.failed if who == VICTIM} <= {
+        "wrong_phase",
+        "already_released",
+    }
 
 
 def test_the_same_model_again_in_another_round(make: Make) -> None:
