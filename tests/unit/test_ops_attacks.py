@@ -47,6 +47,38 @@ def test_idle_connections_keep_nobody_out(path: Path, play: Play, monkeypatch: p
     play(story())
 
 
+def test_who_waits_for_documents_keeps_no_health_check_out(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for documents all the time, on all connections that there may be."""
+    monkeypatch.setattr(connection, "MOST_OPEN", 8)
+    gate = asyncio.Event()
+
+    async def slow(operators: Operators) -> Document:
+        await gate.wait()
+        return {}
+
+    monkeypatch.setattr(Operators, "health", slow)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            strangers = await opened(seen.port.port, 8)
+            for _, writer in strangers:
+                writer.write(seen.browser.request("/api/v1/health"))
+            server = seen.port._server
+            await until(lambda: server is not None and len(server.server_state.tasks) == 8)
+            fresh = await opened(seen.port.port, 4)  # younger, and as idle as a check that was just accepted
+            for _ in range(3):
+                assert (await Browser(seen.port.port).get("/healthz")).status == 200
+            await ended(strangers[0][0])  # the first to ask is the first to go
+            gate.set()
+            assert (await strangers[7][0].read()).endswith(b"{}")
+            for _, writer in (*strangers, *fresh):
+                writer.close()
+
+    play(story())
+
+
 def test_where_nobody_is_idle_one_more_is_sent_away(
     path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:

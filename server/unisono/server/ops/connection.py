@@ -3,7 +3,7 @@
 uvicorn waits for a request, or for a reader of its answer, as long as the other side likes, and takes as many
 connections as there are files: whoever reaches the port, token or not, could hold every file that the
 coordinator may open.  With a limit alone they would keep out everybody else, health checks among them: so one
-that comes takes the place of the one that has been idle the longest.
+that comes takes the place of the one that has been idle, or in the line for a document, the longest.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 10.0  # seconds without a new request, and without a byte of an answer that is taken
-MOST_OPEN = 128  # one more takes the place of an idle one; where none is idle, it is closed
+MOST_OPEN = 128  # one more takes the place of another; where all are being answered, it is closed
 
 
 class Connection(H11Protocol):
@@ -37,10 +37,18 @@ class Connection(H11Protocol):
     def _is_answered(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _may_go(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
+
     def _make_room(self) -> None:
-        """Close the connection that has been idle the longest; this one only if no other is idle."""
+        """Close the one that has been idle, or has waited for its answer to begin, the longest.
+
+        Both alike: a health check that was just accepted is idle, and the youngest.  This one is closed only
+        if all others are being answered.
+        """
         others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
-        idle = min((c for c in others if not c._is_answered), key=lambda c: c._since, default=self)
+        idle = min((c for c in others if c._may_go), key=lambda c: c._since, default=self)
         self.connections.discard(idle)  # the next to come would count it: it is told of its end later
         idle.transport.abort()
 
