@@ -32,7 +32,7 @@ demo: $(VENV)/.user ## A whole federation on this machine, with real data, in un
 	@$(BIN)/unisono demo
 
 test: $(VENV)/.dev ## All tests but the long ones
-	$(BIN)/python -m pytest -q -m 'not slow and not containers and not browser and not monitoring and not trackers'
+	$(BIN)/python -m pytest -q -rs -m 'not slow and not containers and not browser and not monitoring and not trackers'
 
 check: $(VENV)/.dev $(TOOLS)/.ready ## Lint, types, import rules, images and compose file
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ check: $(VENV)/.dev $(TOOLS)/.ready ## Lint, types, import rules, images and com
 	$(TOOLS)/compose --profile '*' config --quiet
 
 slow: $(VENV)/.dev ## The long suites
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -rs -m slow
 
 chaos: $(VENV)/.dev ## Hurt real processes at random (SECONDS=300 SEED=n): the model must not notice
 	$(BIN)/python tests/chaos/chaos.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
