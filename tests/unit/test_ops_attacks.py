@@ -10,10 +10,11 @@ from federation_world import Play, until
 from ops_world import Browser, Watched, watched
 from structlog.testing import capture_logs
 
-from unisono.server.ops import connection, line
+from unisono.server.ops import application, connection, line
 from unisono.server.ops.documents import AT_ONCE
 from unisono.server.ops.door import MAX_HEADERS
 from unisono.server.ops.gauges import Gauges
+from unisono.server.ops.health import Ready
 from unisono.server.ops.port import OpsPort
 from unisono.server.runtime.operators import Document, Operators
 
@@ -24,6 +25,10 @@ async def opened(port: int, count: int) -> list[tuple[asyncio.StreamReader, asyn
 
 def connections(port: OpsPort) -> int:
     return len(port._server.server_state.connections) if port._server else 0
+
+
+def questions(port: OpsPort) -> int:
+    return len(port._server.server_state.tasks) if port._server else 0
 
 
 async def ended(reader: asyncio.StreamReader) -> None:
@@ -65,8 +70,7 @@ def test_who_waits_for_documents_keeps_no_health_check_out(
             strangers = await opened(seen.port.port, 8)
             for _, writer in strangers:
                 writer.write(seen.browser.request("/api/v1/health"))
-            server = seen.port._server
-            await until(lambda: server is not None and len(server.server_state.tasks) == 8)
+            await until(lambda: questions(seen.port) == 8)
             fresh = await opened(seen.port.port, 4)  # younger, and as idle as a check that was just accepted
             for _ in range(3):
                 assert (await Browser(seen.port.port).get("/healthz")).status == 200
@@ -74,6 +78,32 @@ def test_who_waits_for_documents_keeps_no_health_check_out(
             gate.set()
             assert (await strangers[7][0].read()).endswith(b"{}")
             for _, writer in (*strangers, *fresh):
+                writer.close()
+
+    play(story())
+
+
+def test_a_health_check_that_waits_for_the_database_is_not_pushed_out(
+    path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_OPEN", 4)
+    gate = asyncio.Event()
+
+    async def slow(hall: object, certificate: object) -> Ready:
+        await gate.wait()
+        return Ready(status="ready", checks={})
+
+    monkeypatch.setattr(application, "ready", slow)
+
+    async def story() -> None:
+        async with watched(path) as seen:
+            check = asyncio.create_task(Browser(seen.port.port).get("/readyz"))
+            await until(lambda: questions(seen.port) == 1)
+            strangers = await opened(seen.port.port, 12)
+            await ended(strangers[0][0])
+            gate.set()
+            assert (await check).status == 200
+            for _, writer in strangers:
                 writer.close()
 
     play(story())
@@ -205,8 +235,7 @@ def test_nothing_is_made_for_who_has_hung_up(
             assert (await Browser(seen.port.port).get(address)).status == 503  # more are not taken in
             assert made == at_once
             gate.set()
-            server = seen.port._server
-            await until(lambda: server is not None and not server.server_state.tasks)
+            await until(lambda: not questions(seen.port))
             assert made == at_once
             assert (await Browser(seen.port.port).get(address)).status == 200
 

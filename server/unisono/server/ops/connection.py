@@ -13,6 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 PATIENCE = 10.0  # seconds without a new request, and without a byte of an answer that is taken
 MOST_OPEN = 128  # one more takes the place of another; where all are being answered, it is closed
 
+CHECKS = ("/healthz", "/readyz")
+
 
 class Connection(H11Protocol):
     """One connection, which a timer ends.  A stream of events has its own limit, and goes on."""
@@ -41,14 +43,19 @@ class Connection(H11Protocol):
     def _may_go(self) -> bool:
         return self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
 
+    @property
+    def _is_check(self) -> bool:
+        """Tell whether it asks how the coordinator is: the answer may wait for the database for seconds."""
+        return self._is_answered and self.scope["path"] in CHECKS
+
     def _make_room(self) -> None:
         """Close the one that has been idle, or has waited for its answer to begin, the longest.
 
-        Both alike: a health check that was just accepted is idle, and the youngest.  This one is closed only
-        if all others are being answered.
+        Both alike: a health check that was just accepted is idle, and the youngest.  One that has asked goes
+        last.  This one is closed only if all others are being answered.
         """
         others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
-        idle = min((c for c in others if c._may_go), key=lambda c: c._since, default=self)
+        idle = min((c for c in others if c._may_go), key=lambda c: (c._is_check, c._since), default=self)
         self.connections.discard(idle)  # the next to come would count it: it is told of its end later
         idle.transport.abort()
 
