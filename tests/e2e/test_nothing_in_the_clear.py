@@ -160,7 +160,7 @@ def searched(federation: Federation, mode: str) -> Searched:
         single |= {f"{name}: {form}": data for form, data in sent.needles(facts.spec.lanes)}
     check_sum(facts, total, first)
     sniffer = Sniffer(federation.port)
-    looker = Looker(coordinator.popen.pid, federation.operator / "coordinator", every=0.25, most=16)
+    looker = Looker(coordinator.popen.pid, federation.operator / "coordinator", every=0.1, most=16)
     try:
         again = federation.run(text(mode)).finished()
     finally:
