@@ -224,6 +224,7 @@ def test_certificates_renew_themselves(reader: Reader) -> None:
     block, site = blocks("On separate machines")[0], blocks("On separate machines")[2]
     reader.does("docker rm -f unisono unisono-site-0")
     reader.does(_started(block), {"docker run -d": f"docker run -d {FAKE}"})
+    reader.cluster.turns("unisono", "healthy")
     mine = {
         "unisono-site ": f"unisono-site-0 {reader.elsewhere()} {FAKE} ",
         "unisono-site:": "unisono-site-0:",
@@ -249,5 +250,6 @@ def test_an_operator_who_lost_their_folder(reader: Reader) -> None:
     reader.cluster.turns("unisono", "healthy")
     [block] = blocks("Certificates")
     assert "a new operator's certificate" in reader.does(block).out
+    reader.cluster.turns("unisono", "healthy")
     reader.does(blocks("On separate machines")[1], {"hospital-1": "hospital-4"})
     assert {c["name"] for c in reader.asked("clients")["clients"]} == set(SITES)

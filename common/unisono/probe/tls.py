@@ -79,7 +79,7 @@ def judged(found: Shown, ca: bytes, address: str, host: str, wall: float, proxie
     try:
         them = presented(found.certificate, ca)
     except BadCredentials as error:
-        raise Failed(failure("TLS", str(error), _CUT)) from None
+        raise Failed(failure("TLS", str(error), _INSPECTED)) from None
     problem = _stranger(them, host, proxied) if them.stranger else _not_for_us(them, host, wall)
     if problem is not None:
         raise Failed(problem)
@@ -165,7 +165,7 @@ def _not_for_us(them: Presented, host: str, wall: float) -> Finding | None:
 
 def _no_handshake(error: ssl.SSLError, dial: Dial) -> Finding:
     reason = error.reason or type(error).__name__
-    if isinstance(error, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING":
+    if isinstance(error, _CLOSED) or reason == "UNEXPECTED_EOF_WHILE_READING":
         return failure("TLS", "the connection is closed in the TLS handshake", _CUT)
     if reason in _NO_TLS:
         if _speaks_http(dial):
@@ -173,7 +173,7 @@ def _no_handshake(error: ssl.SSLError, dial: Dial) -> Finding:
                 "TLS", "plain HTTP is spoken on that port, not TLS", "check the port: 8443 by default"
             )
         return failure("TLS", "what answers there does not speak TLS", "check host and port")
-    return failure("TLS", f"the TLS handshake failed: {reason}", _CUT)
+    return failure("TLS", f"the TLS handshake failed: {reason}", _INSPECTED)
 
 
 def _speaks_http(dial: Dial) -> bool:
@@ -185,4 +185,6 @@ def _speaks_http(dial: Dial) -> bool:
         return False
 
 
-_CUT = "a firewall or proxy that looks into TLS may do this: ask for an exception for this host and port"
+_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # which of them, differs between Python's versions
+_INSPECTED = "a firewall or proxy that looks into TLS may do this: ask for an exception for this host and port"
+_CUT = f"if the coordinator was only just started, try again in some seconds; {_INSPECTED}"
