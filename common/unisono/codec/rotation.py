@@ -11,14 +11,20 @@ secure-aggregation, 5.1).  It is linear, so the sum can be turned back, and keep
 
 S is the largest power of two with segments of a block or more, 1024 at most, not 64 as in the reference:
 where one small layer has 30 % of the length of 6.25 M coordinates, S = 64 clips 7e-5 of the squared length
-at eight standard deviations, S = 1024 nothing, for 15 % more time.  It also makes any whole number of
-blocks do: no padding to 64 of them.
+at eight standard deviations, S = 1024 nothing.  It also makes any whole number of blocks do: no padding
+to 64 of them.
 
-Only additions, subtractions and multiplications of float32 in a fixed order: every machine gets the same
-bits.  NumPy is fast along long rows only; hence blocks are worked on as 64 x 64, transposed in between.
+Forward, at a client, is products with small Hadamard matrices (BLAS), twice as fast as sums of rows; what
+order they add in is the library's choice, so the last bit is this machine's, as that of its training is.
+On one machine a vector gives the same bits again.  The inverse makes the model: only additions,
+subtractions and multiplications of float32 in a fixed order, so that every machine gets the same bits of
+the same sum (docs/adr/0011).  NumPy is fast along long rows only; hence it works on blocks as 64 x 64,
+transposed in between.
 """
 
 import math
+from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +33,7 @@ from unisono.crypto.prg import Stream
 
 BLOCK = 4096  # coordinates of the first stage
 SIDE = 64  # of a block as a square
+RADIX = 16  # of a block as a cube: three products
 SEGMENTS = 1024  # at most, of the second stage
 TILE = 16 * BLOCK  # coordinates at a time: 256 kB, and as much scratch twice
 SIGN = np.uint32(1 << 31)
@@ -58,58 +65,78 @@ class Rotation:
     def forward(self, vector: Vector) -> None:
         """Rotate: signs, blocks, segments.  What is not finite spoils its block: the encoder refuses it."""
         self._check(vector)
+        signs, matrix = Stream(self._key, 4 * self._start), _matrix(RADIX)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._blocks(vector, turned=False)
-            self._across(vector)
+            for x in _tiles(vector):
+                a, b = self._scratches(x.size)
+                self._flip(x, x, signs, a)
+                outer, inner = (-1, RADIX, RADIX * RADIX), (-1, RADIX, RADIX)
+                np.matmul(matrix, x.reshape(outer), out=a.reshape(outer))
+                np.matmul(matrix, a.reshape(inner), out=b.reshape(inner))
+                np.matmul(b.reshape(inner), matrix, out=x.reshape(inner))
+            for x in self._columns(vector):
+                self._mix(x)
 
     def inverse(self, vector: Vector) -> None:
         """Undo `forward` but for float32's rounding (1e-7 of the length): segments, blocks, signs."""
         self._check(vector)
+        signs, square = Stream(self._key, 4 * self._start), (-1, SIDE, SIDE)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._across(vector)
-            self._blocks(vector, turned=True)
+            for x in self._columns(vector):
+                one = 1, *x.shape
+                a, b = (scratch.reshape(one) for scratch in self._scratches(x.size))
+                _hadamard(x.reshape(one), (a, b), x.reshape(one))
+            for x in _tiles(vector):
+                a, b = (scratch.reshape(square) for scratch in self._scratches(x.size))
+                _hadamard(x.reshape(square), (a, b), b)
+                np.copyto(a, b.transpose(0, 2, 1))
+                _hadamard(a, (b, a), a)
+                self._flip(a.transpose(0, 2, 1), x.reshape(square), signs, b.reshape(-1))
 
     def _check(self, vector: Vector) -> None:
         if vector.shape != (self.length,) or vector.dtype != np.float32 or not vector.flags.c_contiguous:
             raise ValueError(f"{vector.dtype}{vector.shape}: a rotation of float32({self.length},), in order")
 
-    def _blocks(self, vector: Vector, *, turned: bool) -> None:
-        """Transform every block, its signs applied before or (`turned`) after.
+    def _scratches(self, size: int) -> tuple[Vector, Vector]:
+        first, second = self._scratch
+        return first[:size], second[:size]
 
-        The outer 6 of the 12 levels, a transposition, the other 6.  That it stays transposed does no
-        harm: the same again is the inverse.
-        """
-        signs = Stream(self._key, 4 * self._start)
-        for start in range(0, vector.size, TILE):
-            x = vector[start : start + TILE]
-            a, b = (scratch[: x.size] for scratch in self._scratch)
-            squares = -1, SIDE, SIDE
-            if not turned:
-                self._flip(x, signs, b)
-            _hadamard(x.reshape(squares), (a.reshape(squares), b.reshape(squares)), b.reshape(squares))
-            np.copyto(a.reshape(squares), b.reshape(squares).transpose(0, 2, 1))
-            _hadamard(a.reshape(squares), (b.reshape(squares), a.reshape(squares)), x.reshape(squares))
-            if turned:
-                self._flip(x, signs, b)
-
-    def _flip(self, x: Vector, signs: Stream, scratch: Vector) -> None:
-        """Apply signs, and what makes both stages keep lengths."""
+    def _flip(self, x: Vector, out: Vector, signs: Stream, scratch: Vector) -> None:
+        """Write `x` with signs applied, and with what makes both stages keep lengths."""
         words = scratch.view("<u4")
         signs.fill(words)
         np.bitwise_and(words, SIGN, out=words)
-        np.multiply(x, self._scale, out=x)
-        np.bitwise_xor(x.view(np.uint32), words, out=x.view(np.uint32))
+        np.multiply(x, self._scale, out=out)
+        np.bitwise_xor(out.view(np.uint32), words.reshape(out.shape), out=out.view(np.uint32))
 
-    def _across(self, vector: Vector) -> None:
-        """Transform across segments, some columns at a time."""
-        if self.segments == 1:
-            return
-        rows = vector.reshape(1, self.segments, -1)
-        width = TILE // self.segments
-        for start in range(0, rows.shape[2], width):
-            x = rows[:, :, start : start + width]
-            a, b = (scratch[: x.size].reshape(x.shape) for scratch in self._scratch)
-            _hadamard(x, (a, b), x)
+    def _columns(self, vector: Vector) -> Iterator[Vector]:
+        """Yield the second stage's tiles: some columns of all segments."""
+        if self.segments > 1:
+            rows, width = vector.reshape(self.segments, -1), TILE // self.segments
+            for start in range(0, rows.shape[1], width):
+                yield rows[:, start : start + width]
+
+    def _mix(self, x: Vector) -> None:
+        """Transform the columns of some segments in place: a matrix of segments, down and then across."""
+        levels = self.segments.bit_length() - 1
+        cube = x.reshape(1 << levels // 2, 1 << (levels - levels // 2), -1)
+        scratch = self._scratches(x.size)[0].reshape(cube.shape)
+        np.matmul(_matrix(cube.shape[1]), cube, out=scratch)
+        np.matmul(_matrix(cube.shape[0]), scratch.transpose(1, 0, 2), out=cube.transpose(1, 0, 2))
+
+
+def _tiles(vector: Vector) -> Iterator[Vector]:
+    for start in range(0, vector.size, TILE):
+        yield vector[start : start + TILE]
+
+
+@cache
+def _matrix(rows: int) -> Vector:
+    """Return Sylvester's Hadamard matrix, unscaled."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < rows:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
 
 
 def _hadamard(x: Vector, scratch: tuple[Vector, Vector], out: Vector) -> None:

@@ -186,5 +186,7 @@ def _speaks_http(dial: Dial) -> bool:
 
 
 _CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # which of them, differs between Python's versions
-_INSPECTED = "a firewall or proxy that looks into TLS may do this: ask for an exception for this host and port"
+_INSPECTED = (
+    "a firewall or proxy that looks into TLS may do this: ask for an exception for this host and port"
+)
 _CUT = f"if the coordinator was only just started, try again in some seconds; {_INSPECTED}"
