@@ -11,7 +11,7 @@ from secagg_world import MODEL, World, entropy_of, identity, journey, name_of, n
 from unisono.base.errors import Error, Fault, PeerFault, Refused, WrongPhase
 from unisono.base.ids import ClientName
 from unisono.crypto import sha256, sha256_hex
-from unisono.crypto.kem import KEM_PUBLIC
+from unisono.crypto.keys import KEM_PUBLIC
 from unisono.crypto.shamir import combine
 from unisono.secagg import server as s
 from unisono.secagg.shared import statements

@@ -22,7 +22,7 @@ from secagg_world import (
 
 from unisono.base.ids import ClientName, RunId
 from unisono.crypto import sha256, sha256_hex
-from unisono.crypto.kem import KEM_PUBLIC
+from unisono.crypto.keys import KEM_PUBLIC
 from unisono.secagg import client as c
 from unisono.secagg.client.refusals import Refusal
 from unisono.secagg.client.state import Bound

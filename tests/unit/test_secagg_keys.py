@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secagg_world import MODEL, PLAN, journey, name_of, names
 
 from unisono.base.errors import Corrupt
-from unisono.crypto.kem import KemKey
+from unisono.crypto.keys import KemKey
 from unisono.crypto.shamir import PRIME
 from unisono.secagg import client as c
 from unisono.secagg.shared.keys import Lane, Vault
@@ -90,7 +90,7 @@ def test_parcels_and_vault() -> None:
     dealt = TRIP.sent(Deal).parcels[0]
     assert dealt.sender == 2
     parcel, keys = dealt.parcel, SHARED.keys
-    zs = KemKey.from_seed(keys.ec).decapsulate(parcel.share_kem)
+    zs = KemKey.from_bytes(keys.ec).decapsulate(parcel.share_kem)
     key = hkdf(dh(keys.c, entry(2).c) + zs, enc("share", 2, 1))
     aad = enc(CTX, 2, 1, sha(parcel.share_kem, parcel.mask_kem))
     plain = AESGCM(key).decrypt(LAST_NONCE, parcel.box, aad)
@@ -104,7 +104,7 @@ def test_parcels_and_vault() -> None:
     assert len(inside) == 32 + 64 + 4 * 32
     assert len(vault) == Vault.length(5)
     assert X25519PrivateKey.from_private_bytes(inside[:32]).public_key().public_bytes_raw() == entry(5).s
-    assert KemKey.from_seed(inside[32:96]).public == entry(5).es
+    assert KemKey.from_bytes(inside[32:96]).public == entry(5).es
 
 
 def interpolate(shares: dict[int, bytes], t: int) -> bytes:
@@ -124,7 +124,7 @@ def test_masks_and_commitment() -> None:
     assert TRIP.said(Share, name_of(1)).commitment == sha("b", CTX, SHARED.b)
     own, *pairs = TRIP.state(c.Ready).masks
     assert (own.key, own.sign) == (hkdf(SHARED.b, enc("self")), 1)
-    kem = KemKey.from_seed(SHARED.keys.es)
+    kem = KemKey.from_bytes(SHARED.keys.es)
     for dealt, made, mask in zip(TRIP.sent(Deal).parcels, SHARED.pairs, pairs, strict=True):
         theirs = kem.decapsulate(dealt.parcel.mask_kem)
         shared = dh(SHARED.keys.s, entry(dealt.sender).s)

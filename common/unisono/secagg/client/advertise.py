@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from unisono.base.errors import BadMessage
 from unisono.crypto.entropy import Entropy
-from unisono.crypto.kem import KemKey
-from unisono.crypto.keys import SealingKey, SigningKey
+from unisono.crypto.keys import KemKey, SealingKey, SigningKey
 from unisono.secagg.shared import terms
 from unisono.secagg.shared.roster import SIGNATURE, Entry, Roster, fingerprint
 from unisono.secagg.shared.spec import Spec
@@ -57,7 +56,9 @@ def begin(setup: Setup, key: SigningKey, entropy: Entropy) -> Move[Advertised]:
     ctx0 = setup.attempt.ctx0
     unsigned = Entry(setup.name, key.public, ctx0, c.public, ec.public, s.public, es.public, bytes(SIGNATURE))
     entry = signed(unsigned, key)
-    return Move(Advertised(setup, Keys(c.to_bytes(), ec.seed, s.to_bytes(), es.seed), entry), entry)
+    return Move(
+        Advertised(setup, Keys(c.to_bytes(), ec.to_bytes(), s.to_bytes(), es.to_bytes()), entry), entry
+    )
 
 
 def signed(entry: Entry, key: SigningKey) -> Entry:

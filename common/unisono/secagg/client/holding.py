@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from unisono.crypto.kem import KEM_SEED, KemKey
-from unisono.crypto.keys import SealingKey
+from unisono.crypto.keys import KEM_SEED, KemKey, SealingKey
 from unisono.crypto.shamir import SHARE
 from unisono.secagg.shared.encoding import Coded, exactly
 
@@ -27,7 +26,7 @@ class Keys(Coded):
 
     def decapsulating(self) -> tuple[KemKey, KemKey]:
         """Return ec and es, ready for use."""
-        return KemKey.from_seed(self.ec), KemKey.from_seed(self.es)
+        return KemKey.from_bytes(self.ec), KemKey.from_bytes(self.es)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import ClassVar
 from unisono.base.errors import Corrupt, Fault
 from unisono.base.ids import Digest
 from unisono.crypto.entropy import Entropy
-from unisono.crypto.kem import KemKey, encapsulate
-from unisono.crypto.keys import SealingKey, SigningKey
+from unisono.crypto.keys import KemKey, SealingKey, SigningKey, encapsulate
 from unisono.crypto.shamir import split
 from unisono.secagg.shared import keys as derive
 from unisono.secagg.shared import statements

@@ -6,8 +6,7 @@ from typing import ClassVar
 from unisono.base.errors import Corrupt, Fault, WrongPhase
 from unisono.base.ids import ClientName, Digest
 from unisono.crypto.digest import sha256
-from unisono.crypto.kem import encapsulate
-from unisono.crypto.keys import SealingKey
+from unisono.crypto.keys import SealingKey, encapsulate
 from unisono.secagg.shared import terms
 from unisono.secagg.shared.roster import Entry, Roster, context
 from unisono.secagg.shared.spec import Spec

@@ -14,8 +14,7 @@ from unisono.base.errors import Corrupt
 from unisono.base.ids import ClientName
 from unisono.crypto.digest import sha256
 from unisono.crypto.kdf import encode
-from unisono.crypto.kem import KemKey
-from unisono.crypto.keys import SealingKey
+from unisono.crypto.keys import KemKey, SealingKey
 from unisono.crypto.shamir import Lagrange
 from unisono.secagg.shared import keys as derive
 from unisono.secagg.shared.keys import MaskStream, Vault
@@ -168,7 +167,7 @@ def _vault(answers: _Answers, owner: int) -> Vault:
     if vault is None:
         text = f'the {len(answers.holders)} shares of "{entry.name}" do not open its vault'
         raise BadVault(text, entry.name)
-    public = SealingKey.from_bytes(vault.s).public, KemKey.from_seed(vault.es).public
+    public = SealingKey.from_bytes(vault.s).public, KemKey.from_bytes(vault.es).public
     if public != (entry.s, entry.es):
         raise BadVault(f'the vault of "{entry.name}" holds other keys than it advertised', entry.name)
     return vault
@@ -176,7 +175,7 @@ def _vault(answers: _Answers, owner: int) -> Vault:
 
 def _pair_masks(book: Book, gone: int, vault: Vault) -> Iterator[MaskStream]:
     """Yield the masks that each survivor shares with this dropped client, with the sign turned round."""
-    own, kem = SealingKey.from_bytes(vault.s), KemKey.from_seed(vault.es)
+    own, kem = SealingKey.from_bytes(vault.s), KemKey.from_bytes(vault.es)
     shares = dict(book.shares)
     for number in book.survivors:
         parcel = shares[number].parcels[place(gone, number)]

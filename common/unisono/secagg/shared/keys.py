@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from unisono.base.errors import Corrupt
 from unisono.crypto.digest import sha256
 from unisono.crypto.kdf import encode, hkdf
-from unisono.crypto.kem import KEM_SEED
+from unisono.crypto.keys import KEM_SEED
 from unisono.crypto.segments import TAG, Opener, Sealer
 from unisono.crypto.shamir import PRIME, SHARE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest, is_digest
-from unisono.crypto.kem import KEM_CIPHERTEXT
+from unisono.crypto.keys import KEM_CIPHERTEXT
 from unisono.crypto.segments import TAG
 from unisono.crypto.shamir import SHARE
 

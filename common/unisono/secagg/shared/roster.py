@@ -7,7 +7,7 @@ from unisono.base.errors import BadMessage
 from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_name
 from unisono.crypto.digest import sha256, sha256_hex
 from unisono.crypto.kdf import encode
-from unisono.crypto.kem import KEM_PUBLIC
+from unisono.crypto.keys import KEM_PUBLIC
 
 from .encoding import Coded, exactly
 from .spec import Spec
