@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisono.base.ids import ClientName, RunId
-from unisono.crypto import AtRest, Mask, SigningKey, prg, sha256, sha256_hex, system_entropy
+from unisono.crypto import AtRest, SigningKey, sha256, sha256_hex, system_entropy
 from unisono.secagg import client as c
 from unisono.secagg import server as s
 from unisono.secagg.shared.keys import MaskStream
+from unisono.secagg.shared.masks import SCRATCH, Mask
 from unisono.secagg.shared.messages import Agree, Answer, Deal, Quorum, Share, Survivors, Upload
 from unisono.secagg.shared.reading import Up, read_down, read_up
 from unisono.secagg.shared.roster import Attempt, Entry, Pin, Roster, fingerprint, manifest_digest
@@ -28,7 +29,6 @@ from unisono.secagg.shared.terms import Terms, default_colluding
 
 Words = NDArray[np.uint64]
 CHUNK = (1 << 20) // 8  # words that all masks are applied to before the next: one part of an upload
-SCRATCH = prg.SCRATCH
 LEGS = ("upload", "reveal", "agree", "share")  # where a client is lost: before it uploads, reveals, ...
 MODEL = sha256_hex(b"model")
 

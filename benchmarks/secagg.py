@@ -42,7 +42,8 @@ from unisono.codec import (
     rounding_stream,
 )
 from unisono.codec.head import head_names
-from unisono.crypto import Mask, Stream, prg, sha256_hex
+from unisono.crypto import Stream, sha256_hex
+from unisono.secagg.shared.masks import SCRATCH, Mask
 
 Vector = NDArray[np.float32]
 Found = dict[str, object]
@@ -99,11 +100,11 @@ def _legs(clients: list[Client]) -> dict[str, float]:
 
 
 def masking(options: Options) -> Found:
-    """Measure `crypto.Mask` against its two halves, in turns; one thread, the best of each."""
-    scratch, words = np.empty(prg.SCRATCH, np.uint64), np.zeros(CHUNK, np.uint64)
+    """Measure `Mask` against its two halves, in turns; one thread, the best of each."""
+    scratch, words = np.empty(SCRATCH, np.uint64), np.zeros(CHUNK, np.uint64)
     piece = np.zeros_like(scratch)
     stream, mask = Stream(bytes(32)), Mask(b"m" * 32, scratch)
-    pieces, at = CHUNK // prg.SCRATCH, 0
+    pieces, at = CHUNK // SCRATCH, 0
 
     def cipher() -> None:
         for _ in range(pieces):

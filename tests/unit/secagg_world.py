@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import Entropy, SigningKey, Stream, encode, sha256, sha256_hex
-from unisono.crypto.prg import Mask
 from unisono.secagg import client as c
 from unisono.secagg import server as s
 from unisono.secagg.client.state import Bound
 from unisono.secagg.shared.encoding import PROTOCOL, Coded
 from unisono.secagg.shared.keys import MaskStream
+from unisono.secagg.shared.masks import Mask
 from unisono.secagg.shared.messages import (
     Abandon,
     Agree,

@@ -11,10 +11,10 @@ from federation_world import MANIFEST, Caller
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Encoder, Rotation, Spec, encode_head, rotation_stream
 from unisono.crypto import sha256, system_entropy
-from unisono.crypto.prg import Mask
 from unisono.plan import Plan, digest
 from unisono.secagg import client as c
 from unisono.secagg.shared.laying import spec_of
+from unisono.secagg.shared.masks import Mask
 from unisono.secagg.shared.messages import Closing, Deal, Quorum, Survivors
 from unisono.secagg.shared.reading import read_certificate, read_down
 from unisono.secagg.shared.roster import Attempt, Pin, Roster, manifest_digest

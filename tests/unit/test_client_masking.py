@@ -20,9 +20,9 @@ from unisono.client.trainer.at_rest import SealedFile, SealedWriter
 from unisono.codec import Spec, SpecPart, encode_head, per_word
 from unisono.codec.lanes import Words, pack, word_count
 from unisono.crypto import SEGMENT, AtRest, sha256_hex, system_entropy
-from unisono.crypto.prg import Mask
 from unisono.secagg.client.refusals import UpdateOutOfRange
 from unisono.secagg.shared.keys import MaskStream
+from unisono.secagg.shared.masks import Mask
 
 AT_REST, AT = AtRest(bytes(32)), Attempt(RunId("r-0001"), 1, 2)
 STREAMS = (MaskStream(bytes([1] * 32), add=True), MaskStream(bytes([2] * 32), add=False))

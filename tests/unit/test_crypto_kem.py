@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from unisono.base.errors import Corrupt
-from unisono.crypto import KEM_CIPHERTEXT, KEM_PUBLIC, KemKey, encapsulate, sha256_hex
+from unisono.crypto import sha256_hex
+from unisono.crypto.keys import KEM_CIPHERTEXT, KEM_PUBLIC, KemKey, encapsulate
 
 CASES: list[dict[str, str]] = json.loads(
     (Path(__file__).resolve().parent.parent / "vectors" / "ml_kem_768.json").read_text()

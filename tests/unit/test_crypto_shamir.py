@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unisono.base.errors import Corrupt, Fault
-from unisono.crypto import SHARE, Lagrange, Stream, combine, split
-from unisono.crypto.shamir import MOST_SHARES, PRIME
+from unisono.crypto import Stream
+from unisono.crypto.shamir import MOST_SHARES, PRIME, SHARE, Lagrange, combine, split
 
 
 class Shared(TypedDict):

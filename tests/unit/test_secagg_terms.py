@@ -7,7 +7,8 @@ import pytest
 from secagg_world import entropy_of, identity, name_of
 
 from unisono.base.errors import Corrupt
-from unisono.crypto import combine, sha256, split
+from unisono.crypto import sha256
+from unisono.crypto.shamir import combine, split
 from unisono.secagg.shared.certificates import AbandonCertificate, AgreeCertificate
 from unisono.secagg.shared.messages import Signatures
 from unisono.secagg.shared.statements import Statement, abandon, agree

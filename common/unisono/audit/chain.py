@@ -6,14 +6,14 @@ missed by whoever knows a later hash: a receipt holds one of the coordinator's l
 
 from unisono.base.ids import Digest
 from unisono.crypto import encode, sha256_hex
-from unisono.crypto.labels import AUDIT
 
+LABEL = b"unisono/audit/1"  # first field under the hash of every line of a coordinator's log
 START = Digest("0" * 64)  # stands before the first line
 
 
 def coordinator_line(previous: Digest, seq: int, wall: float, told: tuple[str, str, str, str]) -> Digest:
     """Return the hash of a line of the coordinator's log; `told` is its kind, run, subject and body."""
-    return sha256_hex(encode(AUDIT, previous, seq, repr(float(wall)), *told))
+    return sha256_hex(encode(LABEL, previous, seq, repr(float(wall)), *told))
 
 
 def site_line(previous: Digest, number: int, wall: float, kind: str, detail: str) -> Digest:

@@ -3,21 +3,13 @@
 from unisono.base.errors import Corrupt, Fault
 
 from .entropy import Entropy
-from .kdf import encode, hkdf
-from .labels import AT_REST
+from .kdf import hkdf
 from .segments import Opener, Sealer
 
+LABEL = b"unisono/at-rest/1"  # HKDF info: file key from the master key and the salt
 MAGIC = b"unisono1"
 SALT = 32
 HEADER = len(MAGIC) + SALT
-
-
-def cached(model: str) -> bytes:
-    """Return the context of a model in a site's cache: what opens under it is the model of that digest.
-
-    So the process that trains need not hash what the process that fetched it has hashed.
-    """
-    return encode("cache", model)
 
 
 class AtRest:
@@ -38,10 +30,10 @@ class AtRest:
     def new(self, entropy: Entropy, context: bytes) -> tuple[bytes, Sealer]:
         """Return the header to write first and the sealer of what follows."""
         salt = entropy(SALT)
-        return MAGIC + salt, Sealer(hkdf(self._master, salt=salt, info=AT_REST), context)
+        return MAGIC + salt, Sealer(hkdf(self._master, salt=salt, info=LABEL), context)
 
     def opener(self, header: bytes, context: bytes) -> Opener:
         """Return the opener of the file that begins with `header`.  Raises Corrupt."""
         if len(header) != HEADER or not header.startswith(MAGIC):
             raise Corrupt(f"not a file sealed at rest: its first {HEADER} bytes are no header of one")
-        return Opener(hkdf(self._master, salt=header[len(MAGIC) :], info=AT_REST), context)
+        return Opener(hkdf(self._master, salt=header[len(MAGIC) :], info=LABEL), context)

@@ -13,33 +13,24 @@ class Sha256:
 
     __slots__ = ("_state",)
 
-    def __init__(self, data: Readable = b"") -> None:
-        self._state = hashlib.sha256(flat(data))
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
 
     def update(self, data: Readable) -> None:
         self._state.update(flat(data))
 
-    def digest(self) -> bytes:
-        return self._state.digest()
-
     def hexdigest(self) -> Digest:
         return Digest(self._state.hexdigest())
-
-    def copy(self) -> "Sha256":
-        """Fork the state: the digest so far can be taken and hashing goes on in either."""
-        fork = Sha256()
-        fork._state = self._state.copy()
-        return fork
 
 
 def sha256(data: Readable) -> bytes:
     """Return the 32-byte digest."""
-    return Sha256(data).digest()
+    return hashlib.sha256(flat(data)).digest()
 
 
 def sha256_hex(data: Readable) -> Digest:
     """Return the digest as we write it: 64 lower-case hexadecimal digits."""
-    return Sha256(data).hexdigest()
+    return Digest(hashlib.sha256(flat(data)).hexdigest())
 
 
 def same(a: bytes, b: bytes) -> bool:

@@ -1,4 +1,8 @@
-"""Keys from keys, and the canonical encoding of everything that is derived from, authenticated or signed."""
+"""Keys from keys, and the canonical encoding of everything that is derived from, authenticated or signed.
+
+What a key or a signature is for stands in its label, beside its use and nowhere else: two uses with one label
+could be played against each other.  A changed construction gets a new number.
+"""
 
 from typing import TypeAlias
 

@@ -10,9 +10,9 @@ from unisono.base.errors import Corrupt
 from .entropy import Entropy
 from .kdf import encode, hkdf
 from .keys import SealingKey
-from .labels import SEALED
 from .segments import Opener, Sealer
 
+LABEL = b"unisono/sealed/1"  # HKDF info: upload key from one X25519 agreement
 MAGIC = b"unisono2"
 ENVELOPE = len(MAGIC) + 32  # and the ephemeral public key
 
@@ -34,4 +34,4 @@ def open_from(private: SealingKey, header: bytes, context: bytes) -> Opener:
 
 def _key(shared: bytes, ephemeral: bytes, public: bytes, context: bytes) -> bytes:
     """Bind the key to both public keys (X25519 alone does not: RFC 7748, section 7) and to the context."""
-    return hkdf(shared, salt=encode(ephemeral, public), info=encode(SEALED, context))
+    return hkdf(shared, salt=encode(ephemeral, public), info=encode(LABEL, context))

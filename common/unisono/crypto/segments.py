@@ -16,13 +16,15 @@ from .buffers import Readable, flat
 
 SEGMENT = 1 << 20  # plain bytes in every segment but the last
 TAG = 16
+# The one answer to every mismatch: which of them it is cannot be known.
+_CLOSED = "does not open: altered, moved, cut short, or of another key or context"
 
 
 def layout(plain: int) -> Iterator[tuple[int, int, int, bool]]:
     """Yield (index, start, stop, last) of every segment of a file of `plain` bytes; an empty file has one."""
-    count = max(1, -(-plain // SEGMENT))
-    for index in range(count):
-        yield index, index * SEGMENT, min(plain, (index + 1) * SEGMENT), index == count - 1
+    for index, start in enumerate(range(0, max(1, plain), SEGMENT)):
+        stop = min(plain, start + SEGMENT)
+        yield index, start, stop, stop == plain
 
 
 def sealed_length(plain: int) -> int:
@@ -38,12 +40,6 @@ def plain_length(sealed: int) -> int:
     return plain
 
 
-def _cipher(key: bytes) -> AESGCM:
-    if len(key) != 32:  # the library would silently take AES-128
-        raise Fault(f"a segment key has 32 bytes, not {len(key)}")
-    return AESGCM(key)
-
-
 def _nonce(index: int, last: bool) -> bytes:
     """Return 7 zero bytes, the index in 4 bytes, the flag; 2**32 segments are 4 PiB, then OverflowError."""
     return bytes(7) + index.to_bytes(4, "big") + (b"\1" if last else b"\0")
@@ -54,13 +50,24 @@ def _fits(length: int, index: int, last: bool) -> bool:
     return length == SEGMENT or (last and length < SEGMENT and (length > 0 or index == 0))
 
 
-class Sealer:
-    """Seals one file's segments in order.  `context` (who, what, which round) is authenticated only."""
+class _Segments:
+    """The cipher of one file.  `context` (who, what, which round) is authenticated only."""
 
-    __slots__ = ("_cipher", "_context", "_ended", "_index")
+    __slots__ = ("_cipher", "_context")
 
     def __init__(self, key: bytes, context: bytes) -> None:
-        self._cipher, self._context = _cipher(key), context
+        if len(key) != 32:  # the library would silently take AES-128
+            raise Fault(f"a segment key has 32 bytes, not {len(key)}")
+        self._cipher, self._context = AESGCM(key), context
+
+
+class Sealer(_Segments):
+    """Seals one file's segments in order."""
+
+    __slots__ = ("_ended", "_index")
+
+    def __init__(self, key: bytes, context: bytes) -> None:
+        super().__init__(key, context)
         self._index, self._ended = 0, False
 
     def seal(self, segment: Readable, *, last: bool) -> bytes:
@@ -87,13 +94,10 @@ class Sealer:
         return nonce
 
 
-class Opener:
+class Opener(_Segments):
     """Opens one file's segments, in any order."""
 
-    __slots__ = ("_cipher", "_context")
-
-    def __init__(self, key: bytes, context: bytes) -> None:
-        self._cipher, self._context = _cipher(key), context
+    __slots__ = ()
 
     def open(self, index: int, sealed: Readable, *, last: bool) -> bytes:
         """Return the plain segment.  Raises Corrupt if a bit, its place or the context is another."""
@@ -101,7 +105,7 @@ class Opener:
         try:
             return self._cipher.decrypt(_nonce(index, last), source, self._context)
         except InvalidTag:
-            raise _corrupt(index) from None
+            raise Corrupt(f"segment {index} {_CLOSED}") from None
 
     def open_into(self, index: int, sealed: Readable, out: Readable, *, last: bool) -> int:
         """Write what `open` returns to the front of `out` and return its length: the fast way.
@@ -114,18 +118,12 @@ class Opener:
             return self._cipher.decrypt_into(_nonce(index, last), source, self._context, target)
         except InvalidTag:
             target[:] = bytes(len(target))
-            raise _corrupt(index) from None
+            raise Corrupt(f"segment {index} {_CLOSED}") from None
 
 
 def _sealed(index: int, sealed: Readable, last: bool) -> memoryview:
     source = flat(sealed)
     if not _fits(len(source) - TAG, index, last):
-        raise Corrupt(
-            f"segment {index} has {len(source)} bytes, which no {'last' if last else 'inner'} segment has"
-        )
+        kind = "last" if last else "inner"
+        raise Corrupt(f"segment {index} has {len(source)} bytes, which no {kind} segment has")
     return source
-
-
-def _corrupt(index: int) -> Corrupt:
-    """Return the one answer to every mismatch: which of them it is cannot be known."""
-    return Corrupt(f"segment {index} does not open: altered, moved, cut short, or of another key or context")

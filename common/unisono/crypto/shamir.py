@@ -6,6 +6,7 @@ combines them checks the secret.
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from unisono.base.errors import Corrupt, Fault
 
@@ -57,11 +58,8 @@ def _evaluate(polynomial: Sequence[int], x: int) -> int:
 
 
 def _weight(x: int, xs: Sequence[int]) -> int:
-    above = below = 1
-    for other in xs:
-        if other != x:
-            above, below = above * other % PRIME, below * (other - x) % PRIME
-    return above * pow(below, -1, PRIME) % PRIME
+    others = [other for other in xs if other != x]
+    return prod(others) * pow(prod(other - x for other in others), -1, PRIME) % PRIME
 
 
 def _value(x: int, share: bytes) -> int:

@@ -2,7 +2,6 @@
 
 import os
 
+from .entropy import Entropy
 
-def system_entropy(count: int) -> bytes:
-    """Return that many bytes of it."""
-    return os.urandom(count)
+system_entropy: Entropy = os.urandom

@@ -6,7 +6,8 @@ from unisono.base.errors import BadCredentials, Corrupt
 from unisono.base.ids import Digest
 from unisono.crypto.kdf import Field, encode
 from unisono.crypto.keys import SigningKey, verify
-from unisono.crypto.labels import STATEMENT
+
+LABEL = b"unisono/statement/1"  # first field under every Ed25519 signature of a site outside secagg
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Statement:
 
     def message(self) -> bytes:
         """Return the bytes that are signed: `encode` of label, kind and fields."""
-        return encode(STATEMENT, self.kind, *self.fields)
+        return encode(LABEL, self.kind, *self.fields)
 
     def sign(self, key: SigningKey) -> bytes:
         """Return the 64 bytes that `check` takes."""

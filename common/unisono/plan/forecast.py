@@ -8,6 +8,7 @@ from math import ceil
 from typing import Protocol
 
 from unisono.codec import bytes_per_parameter, expected_error, padded
+from unisono.crypto.sealing import ENVELOPE
 from unisono.crypto.segments import sealed_length
 
 from .layout import lanes_of
@@ -15,7 +16,6 @@ from .schema import Plan
 
 _CHUNK = 1 << 20
 _WORD = 8
-_ENVELOPE = 40  # crypto.sealing.ENVELOPE; that module reaches the system's entropy, a plan may not
 _HEAD = 2  # "one" and "weight"; every metric adds a sum and a count
 _TALK_UP, _TALK_DOWN = (3_536, 2_387), (3_282, 5_290)  # bytes of secagg/1: for oneself, for each other client
 _OPTIMISER_COPIES = {"sgd": 0, "adam": 2, "adamw": 2}
@@ -115,7 +115,7 @@ def forecast(
     plain, widest = (update_bytes(plan, model, clients, first=first) for first in (False, True))
     sealed = plan.protection.mode == "sealed"
     said_down, said_up = talk(plan, clients)
-    up = (_ENVELOPE + sealed_length(plain) if sealed else plain) + said_up  # masked words need no envelope
+    up = (ENVELOPE + sealed_length(plain) if sealed else plain) + said_up  # masked words need no envelope
     down = model.file_bytes + said_down
     spooled = up if sealed else widest
     vector, file = 4 * model.length, model.file_bytes

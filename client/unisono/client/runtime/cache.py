@@ -9,13 +9,13 @@ from typing import BinaryIO, Self
 
 from unisono.base.errors import BadMessage, Corrupt, NotFound
 from unisono.base.ids import Digest
+from unisono.client.trainer.context import cached
 from unisono.crypto import (
     HEADER,
     SEGMENT,
     TAG,
     AtRest,
     Sha256,
-    cached,
     encode,
     layout,
     plain_length,

@@ -20,10 +20,10 @@ from unisono.client.session import Attempt, Masked
 from unisono.client.trainer.at_rest import SealedFile
 from unisono.codec import Spec, decode_head, per_word
 from unisono.codec.lanes import Words
-from unisono.crypto import SEGMENT, Mask, Sha256
-from unisono.crypto.prg import SCRATCH
+from unisono.crypto import SEGMENT, Sha256
 from unisono.secagg.client.refusals import UpdateOutOfRange
 from unisono.secagg.shared.keys import MaskStream
+from unisono.secagg.shared.masks import SCRATCH, Mask
 
 from .files import digest_of, write_all
 

@@ -9,9 +9,11 @@ from typing import IO, Protocol, Self
 
 from unisono.base.errors import Corrupt
 from unisono.base.ids import Digest
-from unisono.crypto import HEADER, SEGMENT, TAG, AtRest, Readable, Sealer, Sha256, cached, plain_length
+from unisono.crypto import HEADER, SEGMENT, TAG, AtRest, Readable, Sealer, Sha256, plain_length
 from unisono.crypto.buffers import flat
 from unisono.tensors import Bytes
+
+from .context import cached
 
 
 class SealedFile:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from unisono.base.errors import BadUpdate
 from unisono.base.ids import Digest
-from unisono.crypto import AtRest, Sha256, cached, system_entropy
+from unisono.crypto import AtRest, Sha256, system_entropy
 from unisono.tensors import DTYPES, Bytes, Manifest, Reader, check_header
 from unisono.tensors.vector import read_elements
 
 from .at_rest import SealedWriter, whole
+from .context import cached
 from .failures import Failed
 from .model import STEP, Held
 

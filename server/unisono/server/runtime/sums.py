@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from unisono.base.errors import Corrupt
 from unisono.base.ids import ClientName, Digest, RunId
 from unisono.codec import Spec, check_lanes
-from unisono.crypto import ENVELOPE, SEGMENT, TAG, Mask, SealingKey, layout, open_from
-from unisono.crypto.prg import SCRATCH
+from unisono.crypto import ENVELOPE, SEGMENT, TAG, SealingKey, layout, open_from
 from unisono.secagg.shared.keys import MaskStream
+from unisono.secagg.shared.masks import SCRATCH, Mask
 from unisono.server.aggregation import RunningSum, read_head
 from unisono.telemetry.meters import Meters
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unisono.base.errors import Fault
-from unisono.crypto import Mask, Stream
+from unisono.crypto import Stream
+from unisono.secagg.shared.masks import Mask
 
 Words = NDArray[np.uint64]
 COUNT = 1003
