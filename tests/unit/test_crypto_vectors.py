@@ -14,12 +14,12 @@ from unisono.crypto import (
     SealingKey,
     SigningKey,
     Stream,
-    hkdf,
     layout,
     plain_length,
     sha256_hex,
     verify,
 )
+from unisono.crypto.kdf import hkdf
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 

@@ -7,7 +7,7 @@ from unisono.base.ids import Digest
 from unisono.crypto.kdf import Field, encode
 from unisono.crypto.keys import SigningKey, verify
 
-LABEL = b"unisono/statement/1"  # first field under every Ed25519 signature of a site outside secagg
+LABEL = b"unisono/statement/1"  # first field under every Ed25519 signature but secagg's
 
 
 @dataclass(frozen=True, slots=True)
