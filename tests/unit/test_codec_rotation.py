@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -11,14 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unisono.base.ids import Digest
-from unisono.codec import Rotation, norm, padded, rotation_stream
+from unisono.codec import Rotation, in_turn, norm, padded, rotation_stream
 from unisono.codec.rotation import BLOCK, SEGMENTS
 from unisono.crypto import Stream
+from unisono.server.runtime.workers import at_once
 
 KEY = b"r" * 32
 PLAN = Digest("ab" * 32)
 PINNED = json.loads((Path(__file__).resolve().parent.parent / "vectors" / "rotation.json").read_text())
 Vector = NDArray[np.float32]
+T = TypeVar("T")
 
 
 def sample(size: int, seed: int = 0) -> Vector:
@@ -66,6 +70,20 @@ def test_the_inverse_gives_the_vector_back_but_for_float32(blocks: int) -> None:
     rotation.inverse(y)
     assert norm(y[: x.size] - x) <= 3e-7 * norm(x)
     assert float(np.abs(y[x.size :]).max()) < 1e-7
+
+
+def backwards(work: Callable[[T], None], items: Iterable[T]) -> None:
+    in_turn(work, reversed(list(items)))
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 130])
+def test_the_order_of_its_pieces_does_not_change_the_bits(blocks: int) -> None:
+    x = sample(blocks * BLOCK, blocks)
+    one, other, many = x.copy(), x.copy(), x.copy()
+    Rotation(KEY, x.size, 77).inverse(one)
+    Rotation(KEY, x.size, 77).inverse(other, backwards)
+    Rotation(KEY, x.size, 77).inverse(many, at_once)
+    assert one.tobytes() == other.tobytes() == many.tobytes() != x.tobytes()
 
 
 def test_it_is_linear_so_that_a_sum_can_be_turned_back() -> None:

@@ -23,8 +23,9 @@ transposed in between.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,24 @@ BLOCK = 4096  # coordinates of the first stage
 SIDE = 64  # of a block as a square
 RADIX = 16  # of a block as a cube: three products
 SEGMENTS = 1024  # at most, of the second stage
-TILE = 16 * BLOCK  # coordinates at a time: 256 kB, and as much scratch twice
+TILE = 16 * BLOCK  # coordinates at a time forward: 256 kB, and as much scratch twice
+WIDE = 32 * BLOCK  # and back: its many short calls should be longer, for threads to hand over less often
 SIGN = np.uint32(1 << 31)
 
 Vector = NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Together(Protocol):
+    """Does one piece of work for each item, in any order; returns when all are done."""
+
+    def __call__(self, work: Callable[[T], None], items: Iterable[T], /) -> None: ...
+
+
+def in_turn(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do one after the other."""
+    for item in items:
+        work(item)
 
 
 def padded(length: int) -> int:
@@ -50,8 +65,8 @@ class Rotation:
     """Rotates vectors of `length` coordinates, padded with zeros to `padded(length)`, in place.
 
     `key` is `rotation_stream`'s; `start` (`Spec.start`) is the part's place in that stream: the sign of
-    coordinate k is the highest bit of its 32-bit little-endian word start + k.  Scratch is 0.5 MiB; one
-    thread at a time; the arithmetic releases the GIL.  A memory-mapped array is read and written twice.
+    coordinate k is the highest bit of its 32-bit little-endian word start + k.  The arithmetic releases the
+    GIL.  A memory-mapped array is read and written twice.
     """
 
     def __init__(self, key: bytes, length: int, start: int = 0) -> None:
@@ -59,75 +74,84 @@ class Rotation:
         blocks = max(1, self.length // BLOCK)
         self.segments = min(SEGMENTS, 1 << (blocks.bit_length() - 1))
         self._scale = np.float32(1 / math.sqrt(BLOCK * self.segments))
-        size = min(TILE, self.length)
-        self._scratch = np.empty(size, np.float32), np.empty(size, np.float32)
 
     def forward(self, vector: Vector) -> None:
-        """Rotate: signs, blocks, segments.  What is not finite spoils its block: the encoder refuses it."""
+        """Rotate: signs, blocks, segments.  What is not finite spoils its block: the encoder refuses it.
+
+        Scratch is 0.5 MiB.
+        """
         self._check(vector)
-        signs, matrix = Stream(self._key, 4 * self._start), _matrix(RADIX)
+        matrix, scratch = _matrix(RADIX), _scratch(min(TILE, self.length))
+        outer, inner = (-1, RADIX, RADIX * RADIX), (-1, RADIX, RADIX)
         with np.errstate(over="ignore", invalid="ignore"):
-            for x in _tiles(vector):
-                a, b = self._scratches(x.size)
-                self._flip(x, x, signs, a)
-                outer, inner = (-1, RADIX, RADIX * RADIX), (-1, RADIX, RADIX)
+            for start in range(0, vector.size, TILE):
+                x = vector[start : start + TILE]
+                a, b = (each[: x.size] for each in scratch)
+                self._flip(x, x, start, a)
                 np.matmul(matrix, x.reshape(outer), out=a.reshape(outer))
                 np.matmul(matrix, a.reshape(inner), out=b.reshape(inner))
                 np.matmul(b.reshape(inner), matrix, out=x.reshape(inner))
-            for x in self._columns(vector):
-                self._mix(x)
+            for columns in self._columns(vector, TILE):
+                self._mix(columns, scratch[0])
 
-    def inverse(self, vector: Vector) -> None:
-        """Undo `forward` but for float32's rounding (1e-7 of the length): segments, blocks, signs."""
+    def inverse(self, vector: Vector, together: Together = in_turn) -> None:
+        """Undo `forward` but for float32's rounding (1e-7 of the length): segments, blocks, signs.
+
+        `together` does pieces of work in any order, some at once if it likes: the bits stay the same.  Each
+        piece has 2 MiB of scratch.
+        """
         self._check(vector)
-        signs, square = Stream(self._key, 4 * self._start), (-1, SIDE, SIDE)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for x in self._columns(vector):
-                one = 1, *x.shape
-                a, b = (scratch.reshape(one) for scratch in self._scratches(x.size))
-                _hadamard(x.reshape(one), (a, b), x.reshape(one))
-            for x in _tiles(vector):
-                a, b = (scratch.reshape(square) for scratch in self._scratches(x.size))
-                _hadamard(x.reshape(square), (a, b), b)
-                np.copyto(a, b.transpose(0, 2, 1))
-                _hadamard(a, (b, a), a)
-                self._flip(a.transpose(0, 2, 1), x.reshape(square), signs, b.reshape(-1))
+        together(self._apart, self._columns(vector, WIDE))
+        together(lambda start: self._back(vector, start), range(0, vector.size, WIDE))
 
     def _check(self, vector: Vector) -> None:
         if vector.shape != (self.length,) or vector.dtype != np.float32 or not vector.flags.c_contiguous:
             raise ValueError(f"{vector.dtype}{vector.shape}: a rotation of float32({self.length},), in order")
 
-    def _scratches(self, size: int) -> tuple[Vector, Vector]:
-        first, second = self._scratch
-        return first[:size], second[:size]
+    def _columns(self, vector: Vector, tile: int) -> Iterator[Vector]:
+        """Yield the second stage's tiles: some columns of all segments."""
+        if self.segments > 1:
+            rows, width = vector.reshape(self.segments, -1), tile // self.segments
+            for start in range(0, rows.shape[1], width):
+                yield rows[:, start : start + width]
 
-    def _flip(self, x: Vector, out: Vector, signs: Stream, scratch: Vector) -> None:
-        """Write `x` with signs applied, and with what makes both stages keep lengths."""
+    def _mix(self, columns: Vector, scratch: Vector) -> None:
+        """Transform columns of the segments in place: as a matrix of segments, down and then across."""
+        levels = self.segments.bit_length() - 1
+        cube = columns.reshape(1 << levels // 2, 1 << (levels - levels // 2), -1)
+        half = scratch[: cube.size].reshape(cube.shape)
+        np.matmul(_matrix(cube.shape[1]), cube, out=half)
+        np.matmul(_matrix(cube.shape[0]), half.transpose(1, 0, 2), out=cube.transpose(1, 0, 2))
+
+    def _apart(self, columns: Vector) -> None:
+        """Undo the second stage."""
+        shape = 1, *columns.shape
+        a, b = (each.reshape(shape) for each in _scratch(columns.size))
+        with np.errstate(over="ignore", invalid="ignore"):
+            _hadamard(columns.reshape(shape), (a, b), columns.reshape(shape))
+
+    def _back(self, vector: Vector, start: int) -> None:
+        """Undo the first stage: 6 of its 12 levels, a transposition, the other 6; then the signs."""
+        x = vector[start : start + WIDE]
+        scratch, square = _scratch(x.size), (-1, SIDE, SIDE)
+        a, b = (each.reshape(square) for each in scratch)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _hadamard(x.reshape(square), (a, b), b)
+            np.copyto(a, b.transpose(0, 2, 1))
+            _hadamard(a, (b, a), a)
+            self._flip(a.transpose(0, 2, 1), x.reshape(square), start, scratch[1])
+
+    def _flip(self, x: Vector, out: Vector, start: int, scratch: Vector) -> None:
+        """Write coordinates from `start` with signs applied, and with what makes both stages keep lengths."""
         words = scratch.view("<u4")
-        signs.fill(words)
+        Stream(self._key, 4 * (self._start + start)).fill(words)
         np.bitwise_and(words, SIGN, out=words)
         np.multiply(x, self._scale, out=out)
         np.bitwise_xor(out.view(np.uint32), words.reshape(out.shape), out=out.view(np.uint32))
 
-    def _columns(self, vector: Vector) -> Iterator[Vector]:
-        """Yield the second stage's tiles: some columns of all segments."""
-        if self.segments > 1:
-            rows, width = vector.reshape(self.segments, -1), TILE // self.segments
-            for start in range(0, rows.shape[1], width):
-                yield rows[:, start : start + width]
 
-    def _mix(self, x: Vector) -> None:
-        """Transform the columns of some segments in place: a matrix of segments, down and then across."""
-        levels = self.segments.bit_length() - 1
-        cube = x.reshape(1 << levels // 2, 1 << (levels - levels // 2), -1)
-        scratch = self._scratches(x.size)[0].reshape(cube.shape)
-        np.matmul(_matrix(cube.shape[1]), cube, out=scratch)
-        np.matmul(_matrix(cube.shape[0]), scratch.transpose(1, 0, 2), out=cube.transpose(1, 0, 2))
-
-
-def _tiles(vector: Vector) -> Iterator[Vector]:
-    for start in range(0, vector.size, TILE):
-        yield vector[start : start + TILE]
+def _scratch(size: int) -> tuple[Vector, Vector]:
+    return np.empty(size, np.float32), np.empty(size, np.float32)
 
 
 @cache

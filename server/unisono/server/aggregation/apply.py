@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from unisono.base.errors import BadConfiguration, Corrupt, Fault
-from unisono.codec import CHUNK, Spec
+from unisono.codec import CHUNK, Spec, Together, in_turn
 from unisono.strategies import State, Strategy, Sums, Vector
 from unisono.tensors import (
     Bytes,
@@ -53,6 +53,7 @@ class Inputs:
     sums: Reader
     states: Mapping[str, Reader]
     signs: bytes = b""  # key of the rotation, if the spec has one (`codec.rotation_stream`)
+    together: Together = in_turn  # how a rotated part is turned back
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,12 @@ class Apply:
             p.name: self._head.weight if p.weighted else float(inputs.survivors) for p in inputs.spec.parts
         }
         self._means = {
-            p.name: Means(inputs.spec, p, inputs.survivors, self._divisors[p.name], inputs.sums, inputs.signs)
+            p.name: Means(inputs.spec, p, inputs.survivors, self._divisors[p.name], inputs.sums)
             for p in inputs.spec.parts
         }
+        if inputs.spec.rotation != "none":
+            for means in self._means.values():
+                means.turn(inputs.signs, inputs.together)
         self._old = Travelling(inputs.manifest, inputs.model)
         names = inputs.strategy.state(inputs.parameters)
         self._cutters: dict[str | None, Cutter] = {name: Cutter(segment) for name in (None, *names)}

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisono.base.errors import Corrupt
-from unisono.codec import CHUNK, Decoder, Rotation, Spec, SpecPart, check_lanes
+from unisono.codec import CHUNK, Decoder, Rotation, Spec, SpecPart, Together, check_lanes
 from unisono.strategies import Vector
 from unisono.tensors import Reader
 
@@ -12,16 +12,26 @@ from unisono.tensors import Reader
 class Means:
     """One part.  A rotated one is in memory as a whole, 4 bytes a coordinate; any other one never is.
 
-    `signs` is the key of the rotation; raises BadUpdate if the sum cannot be one of `survivors` clients.
+    Raises BadUpdate if the sum cannot be one of `survivors` clients.
     """
 
-    def __init__(
-        self, spec: Spec, part: SpecPart, survivors: int, divisor: float, sums: Reader, signs: bytes
-    ) -> None:
+    def __init__(self, spec: Spec, part: SpecPart, survivors: int, divisor: float, sums: Reader) -> None:
         self._spec, self._part, self._survivors, self._sums = spec, part, survivors, sums
-        self._decoder = Decoder(spec, part, survivors, divisor)
+        self._divisor = divisor
         self.squares = 0.0  # of all that was read
-        self._turned = None if spec.rotation == "none" else self._whole(signs)
+        self._turned: Vector | None = None
+
+    def turn(self, signs: bytes, together: Together) -> None:
+        """Turn a rotated part back.  `signs` is the key of the rotation; stretches are decoded `together`."""
+        vector = np.empty(self._spec.coordinates(self._part), np.float32)
+
+        def decode(start: int) -> None:
+            self._decode(start, vector[start : start + CHUNK])
+
+        together(decode, range(0, vector.size, CHUNK))
+        if self._part.length:
+            Rotation(signs, self._part.length, self._spec.start(self._part.name)).inverse(vector, together)
+        self._turned = vector
 
     def read(self, start: int, stop: int) -> Vector:
         """Return coordinates start..stop; `start` is a multiple of CHUNK."""
@@ -33,19 +43,11 @@ class Means:
         self.squares += float(np.square(mean, dtype=np.float64).sum())
         return mean
 
-    def _whole(self, signs: bytes) -> Vector:
-        vector = np.empty(self._spec.coordinates(self._part), np.float32)
-        for start in range(0, vector.size, CHUNK):
-            self._decode(start, vector[start : start + CHUNK])
-        if self._part.length:
-            Rotation(signs, self._part.length, self._spec.start(self._part.name)).inverse(vector)
-        return vector
-
     def _decode(self, start: int, out: Vector) -> None:
         name = self._part.name
         words = read_words(self._sums, *self._spec.word_range(name, start, start + out.size))
         check_lanes(self._spec, self._part, words, self._survivors, out.size)
-        self._decoder.decode(words, out)
+        Decoder(self._spec, self._part, self._survivors, self._divisor).decode(words, out)
 
 
 def read_words(read: Reader, first: int, count: int) -> NDArray[np.uint64]:

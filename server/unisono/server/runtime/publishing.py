@@ -1,7 +1,8 @@
 """Carries out effects: sums updates, writes the next model, deletes what is no longer needed."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +38,10 @@ from .hall import Hall
 from .layout import seal_context
 from .lineage import Lineage
 from .sums import Masked, Sealed, Spooled
+from .workers import at_once
 
 log = structlog.get_logger("unisono.publishing")
+AHEAD = 4  # segments of a new model that wait for being written
 
 
 class Publisher:
@@ -182,7 +185,11 @@ class Draft:
 def draft_model(
     blobs: LocalDir, plan: Plan, manifest: Manifest, spec: Spec, effect: Aggregate, total: NDArray[np.uint64]
 ) -> Draft:
-    """Write the next model and the strategy's vectors.  Memory: a few segments."""
+    """Write the next model and the strategy's vectors.  Memory: a few segments.
+
+    Everybody waits for this, so it takes all cores: for turning a sum back, and one for hashing, sealing and
+    writing what the other works out.
+    """
     strategy = strategies.load(plan.aggregation.strategy)
     parameters = strategy.Parameters.model_validate(plan.aggregation.parameters)
     readers: list[Reader] = []
@@ -203,12 +210,18 @@ def draft_model(
             sums=lambda offset, length: total.view(np.uint8).data[offset : offset + length],
             states={name: reader(digest) for name, digest in effect.state},
             signs=rotation_stream(plan.seed, effect.round, plan_digest(plan)) if effect.masked else b"",
+            together=at_once,
         )
         for stream in (None, *strategy.state(parameters)):
             writers[stream] = blobs.writer()
-        work = Apply(inputs)
-        for produced in work:
-            writers[produced.state].write(produced.data)
+        with ThreadPoolExecutor(1, "draft") as behind:
+            work, waiting = Apply(inputs), deque[Future[None]]()
+            for produced in work:
+                waiting.append(behind.submit(writers[produced.state].write, produced.data))
+                if len(waiting) > AHEAD:
+                    waiting.popleft().result()
+            for written in waiting:
+                written.result()
         return Draft(writers, work.outcome)
     except BaseException:
         for writer in writers.values():

@@ -8,7 +8,6 @@ a client too many (its upload came a moment too late) is begun again.  All of th
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +23,9 @@ from unisono.secagg.shared.masks import SCRATCH, Mask
 from unisono.server.aggregation import RunningSum, read_head
 from unisono.telemetry.meters import Meters
 
+from .workers import CORES, at_once
+
 Words = NDArray[np.uint64]
-CORES = os.cpu_count() or 1
 STRETCH = 1 << 17  # words: 1 MiB unmasked at a time
 
 
@@ -99,13 +99,10 @@ class Sums:
         total = self.total(run, round_, attempt, spec, updates)
         self.drop(run)
         step = max(1, min(STRETCH, -(-total.size // CORES)))
-        with ThreadPoolExecutor(CORES, "unmask") as pool:
-            list(
-                pool.map(
-                    lambda start: _unmask(total[start : start + step], 8 * start, streams),
-                    range(0, total.size, step),
-                )
-            )
+        at_once(
+            lambda start: _unmask(total[start : start + step], 8 * start, streams),
+            range(0, total.size, step),
+        )
         return total
 
     def total(

@@ -1,15 +1,24 @@
-"""The only threads of the coordinator: one for the database, a few for files, one for sums.
+"""The coordinator's threads: one for the database, a few for files, one for sums, and all cores at once.
 
 Anything that may take more than a millisecond runs here, so that the event loop only moves messages.
 """
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+CORES = min(8, len(os.sched_getaffinity(0)))  # each that is at work has some MiB of scratch
+
+
+def at_once(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do one piece of work for each item, as many at a time as there are cores.  Raises what one raises."""
+    with ThreadPoolExecutor(CORES, "cores") as pool:
+        for _ in pool.map(work, items):
+            pass
 
 
 class Workers:
