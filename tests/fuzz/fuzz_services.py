@@ -58,6 +58,7 @@ FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) and "TMPDIR" not in os.envir
 BROKEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 LIVES = 1000  # calls to one coordinator: some make runs and tokens, which stay
 AT = types_pb2.Attempt(run="r-0001", round=1, attempt=1)
+SAID = round_pb2.Said(attempt=AT, message=b"x")
 
 
 class Refused(Exception):
@@ -282,12 +283,19 @@ def _call_seeds() -> Iterator[bytes]:
         round_pb2.SubmitRequest(
             task_failed=round_pb2.TaskFailed(attempt=AT, code="oom", text="out of memory")
         ),
-        round_pb2.SubmitRequest(said=round_pb2.Said(attempt=AT, message=b"x")),
+        round_pb2.SubmitRequest(said=SAID),
         round_pb2.SubmitRequest(leaving=round_pb2.Leaving()),
     )
     made: list[tuple[str, int, Message]] = [
         ("Hello", 0, HELLO),
         ("NextInstruction", 0, round_pb2.NextInstructionRequest(cursor=1, wait_seconds=0.01)),
+        (
+            "NextInstruction",
+            0,
+            round_pb2.NextInstructionRequest(
+                wait_seconds=0.01, said=round_pb2.Said(attempt=AT, message=b"x")
+            ),
+        ),
         *(("Submit", 0, message) for message in submits),
         ("Begin", 0, transfer_pb2.BeginRequest(key=key)),
         ("Download", 0, transfer_pb2.DownloadRequest(sha256=sha256(MODEL), offset=3)),

@@ -234,6 +234,9 @@ class Rounds(RoundService):
     async def NextInstruction(  # noqa: N802
         self, request: pb.NextInstructionRequest, context: Context
     ) -> pb.Instruction:
+        if request.HasField("said"):
+            await self.Submit(pb.SubmitRequest(said=request.said), context)
+            request.ClearField("said")
         if self._guard.caller(context).name != VICTIM:
             found = await super().NextInstruction(request, context)
             self.scheme.other = found.secure if found.WhichOneof("what") == "secure" else self.scheme.other

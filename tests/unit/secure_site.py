@@ -49,6 +49,7 @@ class SecureSite:
     cursor: int = 0
     releases: list[c.Release] = field(default_factory=list)
     masked: bytes = b""
+    turns: int = 0
 
     @property
     def name(self) -> ClientName:
@@ -80,8 +81,15 @@ class SecureSite:
             self.cursor = found.cursor
 
     async def say(self, told: rounds.Secure, message: bytes) -> None:
+        """Say it alone and with a question, by turns: a coordinator hears both alike."""
         said = rounds.Said(attempt=told.attempt, message=message)
-        await self.caller.round.Submit(rounds.SubmitRequest(said=said))
+        self.turns += 1
+        if self.turns % 2:
+            await self.caller.round.Submit(rounds.SubmitRequest(said=said))
+        else:
+            await self.caller.round.NextInstruction(
+                rounds.NextInstructionRequest(cursor=self.cursor, wait_seconds=0, said=said)
+            )
 
     async def leave(self) -> None:
         await self.caller.round.Submit(rounds.SubmitRequest(leaving=rounds.Leaving()))

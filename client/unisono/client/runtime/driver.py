@@ -65,7 +65,7 @@ from .diagnosis import reason
 from .downloads import fetch, unwatched
 from .halt import Halt, Halted
 from .knowledge import Knowledge
-from .link import Link, Outcome
+from .link import Link, Outcome, Told
 from .receipts import Receipts, over
 from .renewal import due, renew
 from .reporting import Reporter, Show
@@ -105,6 +105,14 @@ class Parts:
     share_log_tail: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to a poll, and the updates that were kept here when it was asked."""
+
+    told: Told
+    kept: tuple[tuple[RunId, int], ...]
+
+
 class Driver:
     """Runs one session.  One thread."""
 
@@ -114,6 +122,7 @@ class Driver:
         self._considered: session.Consider | None = None
         self._undecided: dict[RunId, session.Consider] = {}  # somebody here has to look at them
         self._outcome: Outcome | None = None
+        self._heard: Heard | None = None  # told already, when something was said
         self._trouble = ""
         self._tell = Reporter(parts.link, parts.clock, show, self._hello, self._troubled)
         self._due, self._look_again = False, float("-inf")
@@ -225,7 +234,7 @@ class Driver:
             case Uploading(work=work, update=update):
                 return self._upload(work, update)
             case Replying(work=work):
-                return self._reply(work)
+                return self._reply(state, work)
             case Masking(work=work):
                 return self._mask(work)
             case Sending(work=work, masked=masked):
@@ -269,10 +278,14 @@ class Driver:
         if abs(found.wall - wall) > CLOCK_TOLERANCE:
             self._show(notices.ClocksDiffer(found.wall - wall))
 
-    def _poll(self, cursor: int) -> Event:
+    def _ask(self, cursor: int, said: tuple[Attempt, bytes] | None = None) -> "Heard":
         wait = min(LOOK_SECONDS, self._poll_seconds) if self._undecided else self._poll_seconds
         kept = self._p.vault.kept()
-        told = self._p.link.poll(cursor, wait, self._p.receipts.due(kept))
+        return Heard(self._p.link.poll(cursor, wait, self._p.receipts.due(kept), said), kept)
+
+    def _poll(self, cursor: int) -> Event:
+        heard, self._heard = self._heard or self._ask(cursor), None
+        told, kept = heard.told, heard.kept
         self._p.receipts.take(told.receipts, told.instruction, told.outcome)
         if told.outcome is not None and told.outcome != self._outcome:
             self._over(told.outcome)
@@ -394,9 +407,12 @@ class Driver:
         self._tell.stepped(work, "training" if work.what == "train" else "evaluation", 0, began)
         return Trained(update)
 
-    def _reply(self, work: Secure) -> Event:
+    def _reply(self, state: Replying, work: Secure) -> Event:
+        """Say what a leg wants; if there is nothing to be done before the next one, ask for that with it."""
         message = self._p.protection.reply(work)
-        if message:
+        if message and isinstance(advance(state, Done(), self._p.clock.ticks()), Polling):
+            self._heard = self._ask(state.cursor, (work.attempt, message))
+        elif message:
             self._p.link.said(work.attempt, message)
         return Done()
 

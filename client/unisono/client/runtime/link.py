@@ -172,9 +172,20 @@ class Link:
         """Return the key that updates are sealed to, its certificate checked.  Raises BadCredentials."""
         return sealing_public(found.sealing_certificate, self._credentials().ca, wall)
 
-    def poll(self, cursor: int, wait: float, due: Sequence[tuple[RunId, int]] = ()) -> Told:
-        """Ask what to do, and for receipts of rounds that are `due`; the answer may take `wait` seconds."""
+    def poll(
+        self,
+        cursor: int,
+        wait: float,
+        due: Sequence[tuple[RunId, int]] = (),
+        said: tuple[Attempt, bytes] | None = None,
+    ) -> Told:
+        """Ask what to do, and for receipts of rounds that are `due`; the answer may take `wait` seconds.
+
+        `said` is one message of secure aggregation, said before the wait begins.
+        """
         request = round_pb2.NextInstructionRequest(cursor=cursor, wait_seconds=wait)
+        if said is not None:
+            request.said.CopyFrom(_said(*said))
         request.receipts_due.extend(round_pb2.Sent(run=run, round=round_) for run, round_ in due)
         reply = self._call(self._rounds.NextInstruction, request, wait + TIMEOUT)
         outcome = None
@@ -208,7 +219,7 @@ class Link:
 
     def said(self, attempt: Attempt, message: bytes) -> None:
         """Say one message of secure aggregation."""
-        self._submit(said=round_pb2.Said(attempt=_attempt(attempt), message=message))
+        self._submit(said=_said(attempt, message))
 
     def progress(self, attempt: Attempt, stage: str, done: int, total: int) -> None:
         self._submit(
@@ -315,6 +326,10 @@ def _receipt(told: round_pb2.Receipt) -> Answer:
         return Receipt(published, counted, told.signature.hex())
     except BadMessage as wrong:
         return Nothing(run, told.round, str(wrong), readable=False)
+
+
+def _said(attempt: Attempt, message: bytes) -> round_pb2.Said:
+    return round_pb2.Said(attempt=_attempt(attempt), message=message)
 
 
 def _attempt(attempt: Attempt) -> types_pb2.Attempt:

@@ -59,6 +59,8 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
         self, request: pb.NextInstructionRequest, context: Context
     ) -> pb.Instruction:
         async def handle(caller: Caller) -> pb.Instruction:
+            if request.HasField("said"):
+                await self._said(ClientName(caller.name), request.said)
             renew = self._hall.ledger.renewal_due(caller.peer, self._hall.clock.wall())
             due = [(run_of(sent.run), sent.round) for sent in request.receipts_due[:MOST]]
             found = await self._clients.next_instruction(
@@ -101,13 +103,15 @@ class RoundService(round_pb2_grpc.RoundServiceServicer):
                     client, TaskFailed(client, at.round, at.attempt, code, text), run_of(at.run)
                 )
             case "said":
-                at = request.said.attempt
-                attempt = (run_of(at.run), at.round, at.attempt)
-                await self._clients.said(client, attempt, request.said.message)
+                await self._said(client, request.said)
             case "leaving":
                 await self._clients.leaving(client)
             case _:
                 raise BadMessage("a Submit that says nothing this coordinator knows")
+
+    async def _said(self, client: ClientName, said: pb.Said) -> None:
+        at = said.attempt
+        await self._clients.said(client, (run_of(at.run), at.round, at.attempt), said.message)
 
     def _welcome(self, name: str, protocol: int) -> pb.HelloReply:
         online, enrolled, number = self._hall.census(ClientName(name))
