@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Coroutine, Iterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
@@ -158,8 +158,27 @@ def test_damage_is_told_and_may_be_repaired(place: Place) -> None:
 
 def test_memory_is_bounded_whatever_is_read(place: Place) -> None:
     async def story() -> None:
-        for number in range(KEPT + 4):
-            await place.get(place.put(number.to_bytes(2, "big")))
-        assert len(place.downloads._segments) == KEPT
+        async with AsyncExitStack() as stack:
+            for number in range(KEPT + 4):
+                made = place.put(number.to_bytes(2, "big"))
+                await anext(await stack.enter_async_context(aclosing(place.downloads.read(made, 0))))
+            assert len(place.downloads._segments) == KEPT
+        assert not place.downloads._segments
+
+    run(story())
+
+
+def test_what_nobody_reads_any_more_is_not_kept(place: Place, opened: list[int]) -> None:
+    """Else the segments of old models would pile up, round by round."""
+
+    async def story() -> None:
+        async with aclosing(place.downloads.read(DIGEST, 0)) as reading:
+            await anext(reading)
+            assert await place.get() == DATA
+            before = len(opened)
+            assert await place.get() == DATA  # with another reader still there, nothing is opened again
+            assert len(opened) == before == 4
+        assert await place.get() == DATA
+        assert len(opened) == 8
 
     run(story())

@@ -1,7 +1,7 @@
 """Sends models.  Segments are opened once for all clients that download at the same time."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator
 
 from unisono.base.errors import BadMessage
@@ -21,6 +21,7 @@ class Downloads:
     def __init__(self, blobs: LocalDir, workers: Workers, meters: Meters | None = None) -> None:
         self._blobs, self._workers, self._meters = blobs, workers, meters or Meters()
         self._segments: OrderedDict[tuple[Digest, int], asyncio.Future[bytes]] = OrderedDict()
+        self._readers = Counter[Digest]()
 
     def resumed(self) -> None:
         """Count a download that goes on where an earlier one stopped."""
@@ -36,6 +37,7 @@ class Downloads:
         reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
         index = offset // SEGMENT
         ahead: asyncio.Future[bytes] | None = None
+        self._readers[digest] += 1
         try:
             if not 0 <= offset <= reader.size:
                 raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
@@ -51,10 +53,19 @@ class Downloads:
                 yield start + skip, data[skip:stop] if skip or stop < len(data) else data
                 index += 1
         finally:
+            self._left(digest)
             if ahead is None or ahead.done():
                 reader.close()
             else:  # others may wait for what this reader is reading
                 ahead.add_done_callback(lambda _: reader.close())
+
+    def _left(self, digest: Digest) -> None:
+        """Forget a model's segments when nobody reads it any more: the next round has another model."""
+        self._readers[digest] -= 1
+        if not self._readers[digest]:
+            del self._readers[digest]
+            for key in [key for key in self._segments if key[0] == digest]:
+                del self._segments[key]
 
     def _segment(self, digest: Digest, reader: Reader, index: int) -> asyncio.Future[bytes]:
         key = (digest, index)
