@@ -193,7 +193,7 @@ def averaged(made: Cohort, width: int, bound: float) -> Vector:
     """Return the mean that a coordinator decodes: quantised, packed, added, checked, turned back."""
     size = made.mean.size
     part = SpecPart("update", size, bound, weighted=False)
-    spec = Spec(width, FEW, (part,), (), "two-stage")
+    spec = Spec(width, FEW, (part,), (), "hadamard")
     total, words = np.zeros(spec.words, np.uint64), np.empty(spec.words, np.uint64)
     random, encoder = np.empty(size, "<u4"), Encoder(spec, part)
     for number, update in enumerate(made.rotated):
@@ -212,7 +212,7 @@ def upload(options: Options) -> Found:
     coordinates = round(options.model_mb * MB / 4)
     width = choose_lanes(FEW, first=False)
     part = SpecPart("update", coordinates, 1.0, weighted=True)
-    spec = Spec(width, FEW, (part,), head_names(("loss", "accuracy")), "two-stage")
+    spec = Spec(width, FEW, (part,), head_names(("loss", "accuracy")), "hadamard")
     messages = max(client.sent for client in attempt(FEW, 64, 1).clients)
     return {
         "lanes": width,

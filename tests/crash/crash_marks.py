@@ -72,6 +72,7 @@ def mark_everything(mark: Mark) -> None:
     """Wrap both sides; a process is one of them."""
     mark_coordinator(mark)
     mark_site(mark)
+    mark_words(mark)
 
 
 def mark_coordinator(mark: Mark) -> None:  # noqa: C901 - a list
@@ -146,9 +147,6 @@ def mark_site(mark: Mark) -> None:
     def moved(result: Any, attempts: Attempts, at: Any, move: object, *r: object, **more: object) -> None:
         mark(f"because {_short(result[1])} {_short(attempts._written[at])}")
 
-    def says(link: Link, at: Any, message: bytes) -> None:
-        mark(f"says {_short(message)} {message_kind(message)}")
-
     def sends(link: Link, parcel: Any, *rest: object) -> None:
         at = parcel.attempt
         if parcel.purpose == "model":
@@ -169,11 +167,23 @@ def mark_site(mark: Mark) -> None:
     after(Vault, "decline", lambda _, vault, run, *r: mark(f"kept refusal {run}"))
     after(Vault, "model_leaves", lambda _, vault, run, model, *r: mark(f"kept model {run} {model}"))
     after(files, "write_private", lambda _, path, data: mark(f"durable {path}"))  # type: ignore[arg-type]
-    before(Link, "said", says)
     before(Link, "begin", sends)
     before(Link, "upload", sends)
     before(Link, "joined", lambda link, run, *r: mark(f"leaves agreement {run}"))
     before(Link, "declined", lambda link, answer: mark(f"leaves refusal {answer.run}"))
+
+
+def mark_words(mark: Mark) -> None:
+
+    def says(link: Link, at: Any, message: bytes) -> None:
+        mark(f"says {_short(message)} {message_kind(message)}")
+
+    def asks(link: Link, cursor: int, wait: float, due: object = (), said: Any = None) -> None:
+        if said is not None:
+            says(link, *said)
+
+    before(Link, "said", says)
+    before(Link, "poll", asks)
 
 
 def message_kind(message: bytes) -> str:

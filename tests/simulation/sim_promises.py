@@ -14,6 +14,7 @@ from unisono.server.rounds import Aggregate, RoundPublished
 from unisono.wire.v1 import round_pb2, transfer_pb2, types_pb2
 
 SUBMIT = "/unisono.wire.v1.RoundService/Submit"
+NEXT = "/unisono.wire.v1.RoundService/NextInstruction"
 BEGIN, UPLOAD = "/unisono.wire.v1.TransferService/Begin", "/unisono.wire.v1.TransferService/Upload"
 
 
@@ -44,7 +45,13 @@ class Promises(Book):
     # what left a site
 
     def sent(self, site: str, method: str, raw: bytes | None) -> None:
-        if method != SUBMIT or raw is None:
+        if raw is None:
+            return
+        if method == NEXT:
+            asked = round_pb2.NextInstructionRequest.FromString(raw)
+            if asked.HasField("said"):
+                self.said(site, _place(asked.said.attempt), asked.said.message)
+        if method != SUBMIT:
             return
         request = round_pb2.SubmitRequest.FromString(raw)
         if request.WhichOneof("what") == "said":
@@ -57,6 +64,10 @@ class Promises(Book):
         match call.method:
             case m if m == SUBMIT:
                 self._submitted(call.site, round_pb2.SubmitRequest.FromString(raw))
+            case m if m == NEXT:
+                asked = round_pb2.NextInstructionRequest.FromString(raw)
+                if asked.HasField("said"):
+                    self.took_word(call.site, _place(asked.said.attempt), asked.said.message)
             case m if m == BEGIN and call.reply is not None:
                 if transfer_pb2.BeginReply.FromString(call.reply).complete:
                     self._took(call.site, transfer_pb2.BeginRequest.FromString(raw).key)

@@ -30,7 +30,7 @@ HEAD = {"one": 1.0, "weight": 0.5, "loss.sum": -3.0, "loss.count": 7.0}
 
 
 def spec(lanes: int, clients: int = 3, length: int = 8192) -> Spec:
-    return Spec(lanes, clients, (SpecPart("delta", length, 1.0, weighted=True),), tuple(HEAD), "two-stage")
+    return Spec(lanes, clients, (SpecPart("delta", length, 1.0, weighted=True),), tuple(HEAD), "hadamard")
 
 
 def vector(of: Spec, **head: float) -> Words:

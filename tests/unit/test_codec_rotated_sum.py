@@ -38,7 +38,7 @@ Words = NDArray[np.uint64]
 
 
 def spec_of(width: int, clients: int, length: int, bound: float) -> Spec:
-    return Spec(width, clients, (SpecPart("delta", length, bound, weighted=True),), (), "two-stage")
+    return Spec(width, clients, (SpecPart("delta", length, bound, weighted=True),), (), "hadamard")
 
 
 def upload(spec: Spec, x: Vector, client: str = "a", weight: float = 1.0) -> Words:
@@ -162,7 +162,7 @@ def test_the_encoder_refuses_what_the_rotation_spread(bad: float) -> None:
     x = np.zeros(5000, np.float32)
     x[17] = bad
     part = SpecPart("delta", 5000, 1.0, weighted=False)
-    spec = Spec(12, 3, (part,), (), "two-stage")
+    spec = Spec(12, 3, (part,), (), "hadamard")
     vector = np.zeros(padded(5000), np.float32)
     vector[:5000] = x
     Rotation(KEY, 5000).forward(vector)
@@ -209,7 +209,7 @@ PART, OTHER = SpecPart("delta", 5000, 2.0, True), SpecPart("control", 1, 3.0, Fa
 
 
 def test_a_rotated_spec_survives_its_bytes_and_counts_padded_coordinates() -> None:
-    spec = Spec(16, 8, (PART, OTHER), ("one",), "two-stage")
+    spec = Spec(16, 8, (PART, OTHER), ("one",), "hadamard")
     assert Spec.decode(spec.encode()) == spec
     assert (spec.coordinates(PART), spec.coordinates(OTHER)) == (8192, 4096)
     assert (spec.start("control"), spec.offset("control"), spec.head_offset) == (8192, 2048, 3072)
@@ -237,7 +237,7 @@ def test_without_rotation_nothing_changed() -> None:
 
 def test_a_rotation_that_is_not_known_or_does_not_fit_is_refused() -> None:
     with pytest.raises(BadMessage, match="rotated vector in lanes of 32 bits"):
-        Spec(32, 2, (PART,), (), "two-stage")
+        Spec(32, 2, (PART,), (), "hadamard")
     for other in (b'"three-stage"', b"null", b'"None"'):
         data = Spec(16, 2, (PART,), ()).encode().replace(b'"none"', other)
         with pytest.raises(BadMessage, match=r"rotation|not a spec"):

@@ -22,7 +22,7 @@ ROUNDING, SIGNS = rounding_stream(1, 2, "a", MODEL), rotation_stream(1, 2, PLAN)
 
 def spec(bound: float, lanes: int = 21, parts: tuple[str, ...] = ("delta",)) -> Spec:
     rows = tuple(SpecPart(name, MANIFEST.length, bound, weighted=True) for name in parts)
-    return Spec(lanes, 3, rows, ("one", "weight"), "two-stage")
+    return Spec(lanes, 3, rows, ("one", "weight"), "hadamard")
 
 
 def values(seed: int = 0) -> dict[str, NDArray[np.float32]]:

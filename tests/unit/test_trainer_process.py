@@ -259,7 +259,7 @@ def test_work_done_again_after_a_kill_gives_the_same_bytes(start: Callable[[], C
 def test_a_vector_is_kept_at_rest_and_is_the_same_after_a_kill(start: Callable[[], Child]) -> None:
     warm = start()
     warm.begin("Plain")
-    spec = replace(warm.spec, lanes=16, rotation="two-stage")
+    spec = replace(warm.spec, lanes=16, rotation="hadamard")
     form = {"spec": spec.encode().decode(), "seal": None, "keep": {"context": b"kept".hex()}}
     found = []
     for child in (warm, start()):

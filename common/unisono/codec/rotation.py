@@ -98,7 +98,7 @@ class Rotation:
         """Undo `forward` but for float32's rounding (1e-7 of the length): segments, blocks, signs.
 
         `together` does pieces of work in any order, some at once if it likes: the bits stay the same.  Each
-        piece has 2 MiB of scratch.
+        piece has 1 MiB of scratch.
         """
         self._check(vector)
         together(self._apart, self._columns(vector, WIDE))

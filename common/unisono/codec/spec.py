@@ -26,8 +26,8 @@ from .widths import KAPPA, levels_of
 FORMAT = "unisono/spec/1"
 MAX_SPEC = 1 << 20
 SMALLEST_BOUND, LARGEST_BOUND = 1e-30, 1e30  # so that Q / bound times any float32 is finite
-RotationKind: TypeAlias = Literal["none", "two-stage"]
-ROTATIONS: tuple[RotationKind, ...] = ("none", "two-stage")
+RotationKind: TypeAlias = Literal["none", "hadamard"]
+ROTATIONS: tuple[RotationKind, ...] = ("none", "hadamard")
 Canonical = bytes  # inside Spec, `bytes` is its size
 
 

@@ -39,5 +39,5 @@ def layout_of(
             for part, bound in zip(parts, bounds if parts else (), strict=True)
         ),
         head=head_names(manifest.metrics),
-        rotation="none" if plan.protection.mode == "sealed" else "two-stage",
+        rotation="none" if plan.protection.mode == "sealed" else "hadamard",
     )

@@ -83,6 +83,7 @@ LOOK_SECONDS = 1.0  # a poll while somebody here has to look at a plan
 MODEL_IDLE_SECONDS = 10.0  # at least this a coordinator that waits for a first model is patient
 FAULT_SECONDS = 2.0  # before a coordinator that broke down is asked again
 CLOCK_TOLERANCE = 300.0
+RIDES = 64 << 10  # bytes of an answer that a waiting question carries: it is in memory for the whole wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +411,8 @@ class Driver:
     def _reply(self, state: Replying, work: Secure) -> Event:
         """Say what a leg wants; if there is nothing to be done before the next one, ask for that with it."""
         message = self._p.protection.reply(work)
-        if message and isinstance(advance(state, Done(), self._p.clock.ticks()), Polling):
+        onward = advance(state, Done(), self._p.clock.ticks())
+        if 0 < len(message) <= RIDES and isinstance(onward, Polling):
             self._heard = self._ask(state.cursor, (work.attempt, message))
         elif message:
             self._p.link.said(work.attempt, message)

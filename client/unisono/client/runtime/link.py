@@ -43,7 +43,7 @@ from unisono.wire.v1 import (
 from .channel import Channel, Credentials, blocking, call, open_channel, translated
 from .halt import Halt, stall_guard
 from .receipts import Answer, Nothing
-from .status import printable
+from .status import CoordinatorFault, printable
 from .strides import Strides
 from .uploads import Parcel, Place
 
@@ -188,14 +188,12 @@ class Link:
             request.said.CopyFrom(_said(*said))
         request.receipts_due.extend(round_pb2.Sent(run=run, round=round_) for run, round_ in due)
         reply = self._call(self._rounds.NextInstruction, request, wait + TIMEOUT)
-        outcome = None
-        if reply.HasField("last"):
-            last = reply.last
-            outcome = Outcome(
-                _run(last.run), last.round, last.state, printable(last.reason), last.counted, last.survivors
-            )
-        receipts = tuple(_receipt(told) for told in reply.receipts[: len(due)])
-        return Told(reply.cursor, _instruction(reply), outcome, reply.renew, receipts)
+        try:
+            return _told(reply, len(due))
+        except BadMessage as error:
+            if said is None:
+                raise
+            raise CoordinatorFault(str(error)) from None  # what was said was heard: nothing is wrong with it
 
     def joined(self, run: RunId, manifest: bytes, model: Digest | None) -> None:
         raw = bytes.fromhex(model) if model else b""
@@ -326,6 +324,17 @@ def _receipt(told: round_pb2.Receipt) -> Answer:
         return Receipt(published, counted, told.signature.hex())
     except BadMessage as wrong:
         return Nothing(run, told.round, str(wrong), readable=False)
+
+
+def _told(reply: round_pb2.Instruction, due: int) -> Told:
+    outcome = None
+    if reply.HasField("last"):
+        last = reply.last
+        outcome = Outcome(
+            _run(last.run), last.round, last.state, printable(last.reason), last.counted, last.survivors
+        )
+    receipts = tuple(_receipt(told) for told in reply.receipts[:due])
+    return Told(reply.cursor, _instruction(reply), outcome, reply.renew, receipts)
 
 
 def _said(attempt: Attempt, message: bytes) -> round_pb2.Said:

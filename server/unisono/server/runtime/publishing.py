@@ -185,7 +185,7 @@ class Draft:
 def draft_model(
     blobs: LocalDir, plan: Plan, manifest: Manifest, spec: Spec, effect: Aggregate, total: NDArray[np.uint64]
 ) -> Draft:
-    """Write the next model and the strategy's vectors.  Memory: a few segments.
+    """Write the next model and the strategy's vectors.  Memory: a few segments, and a rotated part.
 
     Everybody waits for this, so it takes all cores: for turning a sum back, and one for hashing, sealing and
     writing what the other works out.
