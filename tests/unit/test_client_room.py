@@ -76,11 +76,14 @@ def test_a_vault_without_room_says_so_and_has_changed_nothing(vault: Vault, tmp_
     assert [line.kind for line in vault.audit()] == ["joined"]
 
 
-def test_what_a_lack_of_room_is(tmp_path: Path) -> None:
+def test_what_a_lack_of_room_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert room.is_full(FULL, tmp_path)
     assert room.is_full(TaskFailure("disk_full", "the site's disk is full"), tmp_path)
     assert not room.is_full(OSError(errno.EACCES, "Permission denied"), tmp_path)
     assert not room.is_full(TaskFailure("task_error", "no"), tmp_path)
+    monkeypatch.setattr(room, "_free", lambda folder: 4096)
+    assert room.is_full(TaskFailure("task_error", "it ended with exit code 1"), tmp_path)
+    assert not room.is_full(TaskFailure("not_finite", "a NaN"), tmp_path)
     assert not room.is_full(sqlite3.OperationalError("no such table"), tmp_path)
 
 

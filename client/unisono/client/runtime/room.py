@@ -22,7 +22,8 @@ def is_full(error: Exception, folder: Path) -> bool:
     """Tell whether `error` means that nothing more can be written to `folder`."""
     match error:
         case TaskFailure():
-            return error.failure == "disk_full"
+            ended = error.failure == "task_error"  # a process that could not even write why it ended
+            return error.failure == "disk_full" or (ended and _free(folder) < _SCARCE)
         case sqlite3.Error():
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             return code == sqlite3.SQLITE_FULL or (code in _MAYBE and _free(folder) < _SCARCE)
