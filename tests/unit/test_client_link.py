@@ -1,6 +1,7 @@
 """Calls on a channel that was closed because the client is about to end."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from unisono.base.clock import ManualClock
 from unisono.base.ids import Digest, RunId
 from unisono.client.runtime import link
-from unisono.client.runtime.channel import Credentials, translated
+from unisono.client.runtime.channel import OPTIONS, Credentials, translated
 from unisono.client.runtime.halt import Halt, Halted
 from unisono.client.runtime.link import Capabilities, Link
 from unisono.client.runtime.uploads import Parcel
 from unisono.client.session import Attempt
-from unisono.wire.v1.transfer_pb2 import DownloadRequest
+from unisono.wire.chunks import SERVICE, decode
+from unisono.wire.v1.transfer_pb2 import DownloadRequest, UploadReply
 
 DIGEST = Digest("ab" * 32)
 PARCEL = Parcel("update", Attempt(RunId("r-0001"), 1, 0), DIGEST, 3)
@@ -90,3 +92,32 @@ def test_a_turn_that_was_long_waited_for_is_no_slow_line(
     side.download(DIGEST, 7, lambda offset, data: got.append(len(data)))
     assert got == [link.FIRST_STREAM]
     assert side._strides.bound == bound
+
+
+def test_after_an_upload_the_coordinator_may_ask_for_a_new_connection(
+    halt: Halt, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And hears the next call on it: what the old one made it hold is free."""
+    peers: list[str] = []
+
+    def upload(pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        peers.append(context.peer())
+        chunks = [decode(piece).offset for piece in pieces]
+        return UploadReply(offset=3, complete=True, reconnect=len(chunks) == 2).SerializeToString()
+
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(upload)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Upload": handler}),))
+        address = f"localhost:{server.add_insecure_port('localhost:0')}"
+        server.start()
+        monkeypatch.setattr(
+            link, "open_channel", lambda _, there, __: grpc.insecure_channel(there, options=OPTIONS)
+        )
+        side = Link(lambda: Credentials(b"", b"", b""), address, Capabilities((), (), ()), clock, halt)
+        side.open()
+        for chunks in ([(0, b"abc")], [(0, b"a"), (1, b"bc")], [(0, b"abc")]):
+            assert side.upload(PARCEL, iter(chunks)).complete
+        side.close()
+        server.stop(None).wait()
+    assert peers[0] == peers[1] != peers[2]

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from unisono.base.errors import BadMessage, Corrupt, NotFound
 from unisono.base.ids import Digest
+from unisono.base.pacing import MOST_PIECE, Pieces
 from unisono.crypto import HEADER, SEGMENT, AtRest, sha256_hex, system_entropy
 from unisono.server.blobs import LocalDir, Reader
 from unisono.server.runtime.downloads import KEPT, Downloads
@@ -33,9 +34,17 @@ class Place:
             blob.write(data)
             return blob.commit()
 
+    def read(
+        self, digest: Digest = DIGEST, offset: int = 0, length: int = 0
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        async def turn() -> None:
+            await asyncio.sleep(0)
+
+        return self.downloads.read(digest, offset, length, Pieces(size=MOST_PIECE), turn)
+
     async def get(self, digest: Digest = DIGEST, offset: int = 0, length: int = 0) -> bytes:
         parts, place = [], offset
-        async with aclosing(self.downloads.read(digest, offset, length)) as chunks:
+        async with aclosing(self.read(digest, offset, length)) as chunks:
             async for at, data in chunks:
                 assert at == place
                 parts.append(data)
@@ -161,7 +170,7 @@ def test_memory_is_bounded_whatever_is_read(place: Place) -> None:
         async with AsyncExitStack() as stack:
             for number in range(KEPT + 4):
                 made = place.put(number.to_bytes(2, "big"))
-                await anext(await stack.enter_async_context(aclosing(place.downloads.read(made, 0))))
+                await anext(await stack.enter_async_context(aclosing(place.read(made))))
             assert len(place.downloads._segments) == KEPT
         assert not place.downloads._segments
 
@@ -172,7 +181,7 @@ def test_what_nobody_reads_any_more_is_not_kept(place: Place, opened: list[int])
     """Else the segments of old models would pile up, round by round."""
 
     async def story() -> None:
-        async with aclosing(place.downloads.read(DIGEST, 0)) as reading:
+        async with aclosing(place.read()) as reading:
             await anext(reading)
             assert await place.get() == DATA
             before = len(opened)
@@ -180,5 +189,35 @@ def test_what_nobody_reads_any_more_is_not_kept(place: Place, opened: list[int])
             assert len(opened) == before == 4
         assert await place.get() == DATA
         assert len(opened) == 8
+
+    run(story())
+
+
+def test_who_waits_for_its_turn_holds_nothing(place: Place) -> None:
+    """Each at another place of the model: else they would hold all of it, twice."""
+
+    async def story() -> None:
+        line = asyncio.Barrier(4 + 1)
+        go = asyncio.Event()
+
+        async def turn() -> None:
+            if not go.is_set():
+                await line.wait()
+                await go.wait()
+
+        async def read(offset: int) -> bytes:
+            found = bytearray()
+            async with aclosing(place.downloads.read(DIGEST, offset, 0, Pieces(size=1 << 18), turn)) as parts:
+                async for at, data in parts:
+                    assert at == offset + len(found)
+                    assert len(data) <= 1 << 18
+                    found += data
+            return bytes(found)
+
+        readers = [asyncio.create_task(read(number * SEGMENT)) for number in range(4)]
+        await line.wait()
+        assert not place.downloads._segments
+        go.set()
+        assert await asyncio.gather(*readers) == [DATA[number * SEGMENT :] for number in range(4)]
 
     run(story())

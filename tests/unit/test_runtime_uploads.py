@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from unisono.base.ids import ClientName, Digest, RunId
 from unisono.crypto import AtRest, sha256_hex, system_entropy
 from unisono.server.blobs import LocalDir, Spool
 from unisono.server.runtime.presence import Greeting, Presence
-from unisono.server.runtime.uploads import MAX_CHUNK, Key, Progress, Slot, Uploads
+from unisono.server.runtime.uploads import FEW, LARGE, MAX_CHUNK, Key, Progress, Slot, Uploads
 from unisono.server.runtime.workers import Workers
 
 RUN, A = RunId("r-0001"), ClientName("a")
@@ -26,6 +26,7 @@ DIGEST = sha256_hex(DATA)
 UPDATE = Key("update", RUN, 1, 1, DIGEST, len(DATA))
 MODEL = Key("model", RUN, 0, 0, DIGEST, len(DATA))
 OPERATORS = Key("model", RunId(""), 0, 0, DIGEST, len(DATA))
+HELLO = Greeting("test", 1, frozenset(), frozenset(), frozenset())
 Chunks = list[tuple[int, bytes]]
 
 
@@ -83,16 +84,16 @@ class Site:
     workers: Workers
     desk: Desk
     uploads: Uploads
+    presence: Presence
 
     @classmethod
     def at(cls, folder: Path, workers: Workers) -> "Site":
         presence = Presence(ManualClock(), 60.0)
-        presence.hello(A, Greeting("test", 1, frozenset(), frozenset(), frozenset()))
+        presence.hello(A, HELLO)
         blobs = LocalDir(folder / "blobs", AtRest(bytes(range(32))), system_entropy)
         desk = Desk(folder)
-        return cls(
-            folder, workers, desk, Uploads(desk, Spool(folder / "spool", 1 << 30), blobs, presence, workers)
-        )
+        uploads = Uploads(desk, Spool(folder / "spool", 1 << 30), blobs, presence, workers)
+        return cls(folder, workers, desk, uploads, presence)
 
     def again(self) -> "Site":
         return Site.at(self.folder, self.workers)
@@ -399,3 +400,41 @@ def test_a_model_whose_sender_hangs_up_at_its_end_is_whole_or_not_there(site: Si
         assert not [name for name in site.files() if name.endswith(".part")]
 
     run(story())
+
+
+@pytest.mark.parametrize("key", [UPDATE, MODEL], ids=["update", "model"])
+def test_a_message_is_let_go_when_it_is_written(site: Site, key: Key) -> None:
+    """Not when the next one comes: 32 slow links held 32 MiB."""
+
+    async def story() -> None:
+        views = [memoryview(data) for _, data in cut()]
+
+        async def chunks() -> AsyncIterator[tuple[int, memoryview]]:
+            for (at, _), view in zip(cut(), views, strict=True):
+                yield at, view
+                await asyncio.sleep(0.01)  # as one whose next chunk takes a while
+                assert views[0] is view or _released(views[0])
+
+        assert await site.uploads.receive(A, key, chunks(), lambda: None) == Progress(len(DATA), True)
+        assert all(map(_released, views))
+
+    run(story())
+
+
+def _released(view: memoryview) -> bool:
+    try:
+        len(view)
+    except ValueError:
+        return True
+    return False
+
+
+def test_many_large_uploads_end_their_connections(site: Site) -> None:
+    """Else the coordinator would hold 1.6 MB for each client, round after round."""
+    large = replace(UPDATE, bytes=LARGE)
+    for number in range(FEW - 1):
+        site.presence.hello(ClientName(f"b{number}"), HELLO)
+    assert not site.uploads.parts_with(large)  # of as many as it has room for
+    site.presence.hello(ClientName("c"), HELLO)
+    assert site.uploads.parts_with(large)
+    assert not site.uploads.parts_with(replace(large, bytes=LARGE - 1))

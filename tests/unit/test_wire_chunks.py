@@ -59,8 +59,10 @@ def test_fields_out_of_order_and_repeated_are_left_to_protobuf() -> None:
     assert decode(first + second) == Piece(7, b"new", KEY)
 
 
-def test_data_that_is_received_is_a_view() -> None:
-    message = encode(Piece(5, b"x" * 1000))
+@pytest.mark.parametrize("key", [None, KEY], ids=["later", "first"])
+def test_data_that_is_received_is_a_view(key: types_pb2.UploadKey | None) -> None:
+    message = encode(Piece(5, b"x" * 1000, key))
     data = decode(message).data
     assert isinstance(data, memoryview)
     assert data.obj is message
+    assert decode(message).key == key

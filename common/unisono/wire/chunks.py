@@ -2,7 +2,8 @@
 
 A chunk of 1 MiB is copied once instead of three times on its way out, and not at all instead of twice on
 its way in: protobuf copies `data` into its arena, and again for each read of `.data`.  Anything but the plain
-form that `encode` writes (fields in order, none repeated) is left to protobuf.
+form that `encode` writes (fields in order, none repeated) is left to protobuf.  The first chunk of an upload,
+the one with the key, too is read here: whoever waits in line holds it once, not three times.
 """
 
 from dataclasses import dataclass
@@ -47,8 +48,13 @@ def decode(message: bytes) -> Piece:
             offset, place = _take(message, place + 1)
         if message[place] == _DATA:
             length, place = _take(message, place + 1)
-            if place + length == len(message):
-                return Piece(offset, memoryview(message)[place:])
+            view, end = memoryview(message), place + length
+            if end == len(message):
+                return Piece(offset, view[place:])
+            if message[end] == _KEY:
+                length, start = _take(message, end + 1)
+                if start + length == len(message):
+                    return Piece(offset, view[place:end], types_pb2.UploadKey.FromString(message[start:]))
     except IndexError:
         pass
     found = types_pb2.Chunk.FromString(message)

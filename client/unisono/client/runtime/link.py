@@ -293,6 +293,8 @@ class Link:
             with self._halt.cancelling(future.cancel), stall_guard(future.cancel, STALL) as beat:
                 beats.append(beat)
                 reply = future.result()
+        if reply.reconnect:
+            self.open()
         return Place(reply.offset, reply.complete)
 
     def _submit(self, timeout: float = TIMEOUT, **what: object) -> None:

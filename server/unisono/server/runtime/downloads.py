@@ -2,17 +2,18 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest
+from unisono.base.pacing import Pieces
 from unisono.crypto import SEGMENT
 from unisono.server.blobs import LocalDir, Reader
 from unisono.telemetry.meters import Meters
 
 from .workers import Workers
 
-KEPT = 16  # opened segments: 16 MiB, whatever the number of clients
+KEPT = 8  # opened segments: 8 MiB, two for each transfer that moves; whatever the number of clients
 
 
 class Downloads:
@@ -28,36 +29,30 @@ class Downloads:
         self._meters.resumed("out")
 
     async def read(
-        self, digest: Digest, offset: int, length: int = 0
+        self, digest: Digest, offset: int, length: int, sizes: Pieces, turn: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset, data) from `offset` on: `length` bytes at most, or to the end if that is 0.
 
-        Raises NotFound, BadMessage, Corrupt.
+        Awaits `turn` before each piece, and holds nothing of the model while it does: readers that wait in
+        line, each at another place, would hold the whole model twice.  Raises NotFound, BadMessage, Corrupt.
         """
         reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
-        index = offset // SEGMENT
-        ahead: asyncio.Future[bytes] | None = None
+        opening: set[asyncio.Future[bytes]] = set()  # what this reader reads, perhaps for others too
         self._readers[digest] += 1
         try:
             if not 0 <= offset <= reader.size:
                 raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
             end = min(reader.size, offset + length) if length else reader.size
-            if offset < end:
-                ahead = self._segment(digest, reader, index)
-            while ahead is not None:
-                data = await asyncio.shield(ahead)
+            while offset < end:
+                await turn()
+                index, start = divmod(offset, SEGMENT)
+                stop = min(start + sizes.size, SEGMENT, end - index * SEGMENT)
                 more = (index + 1) * SEGMENT < end
-                ahead = self._segment(digest, reader, index + 1) if more else None
-                start = index * SEGMENT
-                skip, stop = max(0, offset - start), min(len(data), end - start)
-                yield start + skip, data[skip:stop] if skip or stop < len(data) else data
-                index += 1
+                yield offset, (await self._open(digest, reader, index, more, opening))[start:stop]
+                offset += stop - start
         finally:
             self._left(digest)
-            if ahead is None or ahead.done():
-                reader.close()
-            else:  # others may wait for what this reader is reading
-                ahead.add_done_callback(lambda _: reader.close())
+            _close(reader, opening)
 
     def _left(self, digest: Digest) -> None:
         """Forget a model's segments when nobody reads it any more: the next round has another model."""
@@ -67,17 +62,42 @@ class Downloads:
             for key in [key for key in self._segments if key[0] == digest]:
                 del self._segments[key]
 
-    def _segment(self, digest: Digest, reader: Reader, index: int) -> asyncio.Future[bytes]:
+    async def _open(
+        self, digest: Digest, reader: Reader, index: int, more: bool, opening: set[asyncio.Future[bytes]]
+    ) -> bytes:
+        """Return a segment; begin with the next one, if there are more."""
+        segment = self._segment(digest, reader, index, opening)
+        if more:
+            self._segment(digest, reader, index + 1, opening)
+        return await asyncio.shield(segment)
+
+    def _segment(
+        self, digest: Digest, reader: Reader, index: int, opening: set[asyncio.Future[bytes]]
+    ) -> asyncio.Future[bytes]:
         key = (digest, index)
         found = self._segments.get(key)
         if found is None or (found.done() and (found.cancelled() or found.exception() is not None)):
             found = asyncio.ensure_future(self._workers.file(reader.segment, index))
             found.add_done_callback(_seen)
+            opening.add(found)
+            found.add_done_callback(opening.discard)
             self._segments[key] = found
             while len(self._segments) > KEPT:
                 self._segments.popitem(last=False)
         self._segments.move_to_end(key)
         return found
+
+
+def _close(reader: Reader, opening: set[asyncio.Future[bytes]]) -> None:
+    """Close a file when nothing is read from it any more: others may wait for what is being read."""
+
+    def closed(_: object = None) -> None:
+        if not opening:
+            reader.close()
+
+    closed()
+    for segment in tuple(opening):
+        segment.add_done_callback(closed)
 
 
 def _seen(segment: asyncio.Future[bytes]) -> None:

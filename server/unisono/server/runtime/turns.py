@@ -1,8 +1,9 @@
 """Turns: how many transfers move at the same time, so that memory does not grow with the number of clients.
 
 A stream that moves as fast as it can holds some 8 MB here (gRPC's window, whole messages, segments), and the
-one thread that moves them all is busy with a few.  So a stream lines up before it reads or sends, and keeps
-its turn while it has something to move.  The rules, each against one way of being held up by others:
+one thread that moves them all is busy with a few.  So a stream lines up before it reads or sends, with empty
+hands, and keeps its turn while it has something to move.  The rules, each against one way of being held up by
+others:
 
 * A turn ends when its stream has had nothing to move for `PATIENCE`: a slow link gives its turn up between
   two chunks.  This bounds what idle turns can cost: even if every link is slow, `AT_ONCE` chunks of 1 MiB
@@ -161,8 +162,13 @@ class Turn:
         self._turns._give(self)
 
     async def paced(self, source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-        """Yield what comes, each when it is this stream's turn."""
-        async for item in source:
+        """Yield what comes; each is asked for when it is this stream's turn."""
+        while True:
             await self.take()
+            try:
+                item = await anext(source)
+            except StopAsyncIteration:
+                break
             yield item
+            del item
         self.give()

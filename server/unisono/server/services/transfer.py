@@ -1,7 +1,7 @@
 """Bytes in and out, on the wire."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,8 @@ class TransferService:
                 found = await self._uploads.receive(
                     ClientName(caller.name), key, _chunks(first, pieces), caller.recheck
                 )
-                return pb.UploadReply(offset=found.offset, complete=found.complete)
+                parts = found.complete and self._uploads.parts_with(key)
+                return pb.UploadReply(offset=found.offset, complete=found.complete, reconnect=parts)
 
         return await self._guard.unary(context, handle)
 
@@ -81,22 +82,21 @@ class TransferService:
             if request.offset:
                 self._downloads.resumed()
             sent = await self._library.lend(caller.peer, digest, request.offset)
-            chunks, sizes = self._downloads.read(digest, request.offset, request.length), Pieces()
-            clock = asyncio.get_running_loop().time
+            sizes, clock = Pieces(), asyncio.get_running_loop().time
             with self._open.entered(caller.peer):
                 async with (
                     self._turn(caller) as turn,
-                    aclosing(chunks),
-                    aclosing(_cut(chunks, sizes)) as pieces,
+                    aclosing(
+                        self._downloads.read(digest, request.offset, request.length, sizes, turn.take)
+                    ) as pieces,
                 ):
                     if request.length:  # who measures how long its bytes take begins now, not in our line
                         yield Piece(request.offset, b"")
-                    async for piece in pieces:
-                        await turn.take()
-                        sent(len(piece.data))
+                    async for offset, data in pieces:
+                        sent(len(data))
                         began = clock()
-                        yield piece
-                        sizes.took(clock() - began, len(piece.data))
+                        yield Piece(offset, data)
+                        sizes.took(clock() - began, len(data))
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
@@ -157,14 +157,6 @@ def digest_of(sha256: bytes) -> Digest:
     if len(sha256) != 32:
         raise BadMessage(f"a SHA-256 of {len(sha256)} bytes")
     return Digest(sha256.hex())
-
-
-async def _cut(chunks: AsyncIterator[tuple[int, bytes]], sizes: Pieces) -> AsyncGenerator[Piece, None]:
-    async for start, data in chunks:
-        offset = start
-        for part in sizes.cut(data):
-            yield Piece(offset, part)
-            offset += len(part)
 
 
 async def _chunks(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[tuple[int, bytes | memoryview]]:
