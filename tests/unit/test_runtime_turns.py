@@ -241,6 +241,30 @@ def test_every_turn_comes_back_when_a_stream_breaks() -> None:
     play(story())
 
 
+def test_the_end_of_a_stream_needs_no_turn() -> None:
+    """Of what was announced all is here: its acknowledgement does not wait until everybody has moved."""
+
+    async def story() -> None:
+        line = Turns(1)
+
+        async def slow() -> AsyncIterator[int]:
+            yield 1
+            yield 2
+
+        async with line.turn("a", unheard) as turn, aclosing(turn.paced(slow())) as items:
+            assert await anext(items) == 1
+            turn.enough()
+            await asyncio.sleep(2 * PATIENCE)
+            other = line.turn("b", unheard)
+            await other.take(10.0)
+            began = now()
+            assert [item async for item in items] == [2]
+            assert now() == began
+            assert not await taken(line.turn("c", unheard))  # what it did not have it does not give up
+
+    play(story())
+
+
 class Crowd:
     """Clients with links of their own that send chunks through one line of four."""
 

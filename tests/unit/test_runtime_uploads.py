@@ -434,7 +434,10 @@ def test_many_large_uploads_end_their_connections(site: Site) -> None:
     large = replace(UPDATE, bytes=LARGE)
     for number in range(FEW - 1):
         site.presence.hello(ClientName(f"b{number}"), HELLO)
-    assert not site.uploads.parts_with(large)  # of as many as it has room for
+    assert not site.uploads.ends_connection(large)  # of as many as it has room for
+    assert site.uploads.needs_no_begin(UPDATE)
+    assert not site.uploads.needs_no_begin(OPERATORS)
     site.presence.hello(ClientName("c"), HELLO)
-    assert site.uploads.parts_with(large)
-    assert not site.uploads.parts_with(replace(large, bytes=LARGE - 1))
+    assert site.uploads.ends_connection(large)
+    assert not site.uploads.ends_connection(replace(large, bytes=LARGE - 1))
+    assert not site.uploads.needs_no_begin(UPDATE)

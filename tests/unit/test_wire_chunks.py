@@ -40,7 +40,15 @@ def test_we_read_what_protobuf_writes(piece: Piece) -> None:
     assert (found.offset, bytes(found.data), found.key) == (piece.offset, piece.data, piece.key)
 
 
-@given(st.binary(max_size=40))
+@given(
+    st.binary(max_size=40)
+    | st.builds(
+        lambda tag, pad, end: tag + b"\x80" * pad + end,
+        st.sampled_from([b"\x08", b"\x12", b"\x12\x00\x1a"]),
+        st.integers(0, 11),
+        st.binary(max_size=4),
+    )
+)
 def test_rubbish_is_read_as_protobuf_reads_it(message: bytes) -> None:
     try:
         known = types_pb2.Chunk.FromString(message)

@@ -13,6 +13,9 @@ import grpc
 from .v1 import transfer_pb2, types_pb2
 
 SERVICE = "unisono.wire.v1.TransferService"
+# How far the last byte of a varint may be shifted here: protobuf takes no longer ones for a length, and knows
+# what ten bytes of a number mean.
+LENGTH, NUMBER = 28, 56
 _OFFSET, _DATA, _KEY = 0x08, 0x12, 0x1A  # field number << 3 | wire type
 
 
@@ -47,12 +50,12 @@ def decode(message: bytes) -> Piece:
         if message[place] == _OFFSET:
             offset, place = _take(message, place + 1)
         if message[place] == _DATA:
-            length, place = _take(message, place + 1)
+            length, place = _take(message, place + 1, LENGTH)
             view, end = memoryview(message), place + length
             if end == len(message):
                 return Piece(offset, view[place:])
             if message[end] == _KEY:
-                length, start = _take(message, end + 1)
+                length, start = _take(message, end + 1, LENGTH)
                 if start + length == len(message):
                     return Piece(offset, view[place:end], types_pb2.UploadKey.FromString(message[start:]))
     except IndexError:
@@ -68,7 +71,7 @@ def _put(out: bytearray, value: int) -> None:
     out.append(value)
 
 
-def _take(message: bytes, place: int) -> tuple[int, int]:
+def _take(message: bytes, place: int, most: int = NUMBER) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = message[place]
@@ -77,7 +80,7 @@ def _take(message: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
         shift += 7
-        if shift > 56:  # nine bytes are more than any file needs; protobuf knows what ten mean
+        if shift > most:
             raise IndexError
 
 

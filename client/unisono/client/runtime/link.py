@@ -5,13 +5,14 @@ says hello first on each connection.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from unisono.audit import START, Counted, Published, Receipt
 from unisono.base.clock import Clock
-from unisono.base.errors import BadMessage, Fault, Refused, Unreachable
+from unisono.base.errors import BadMessage, Error, Fault, Refused, Unreachable
 from unisono.base.ids import ClientName, Digest, RunId, is_digest, is_run
 from unisono.client.session import (
     Attempt,
@@ -45,7 +46,7 @@ from .halt import Halt, stall_guard
 from .receipts import Answer, Nothing
 from .status import CoordinatorFault, printable
 from .strides import Strides
-from .uploads import Parcel, Place
+from .uploads import CHUNK, Parcel, Place
 
 if TYPE_CHECKING:
     import grpc
@@ -134,11 +135,13 @@ class Link:
         self._clock, self._halt = clock, halt
         self._channel: Channel | None = None
         self._strides = Strides(FIRST_STREAM)
+        self._unasked = False  # the coordinator takes the next upload of one chunk as it comes
 
     def open(self) -> None:
         """Connect anew, with the credentials as they are now.  Raises BadCredentials if they have expired."""
+        made = open_channel(self._credentials(), self.address, self._clock)
         self.close()
-        self._channel = open_channel(self._credentials(), self.address, self._clock)
+        self._channel = made
         self._rounds = round_pb2_grpc.RoundServiceStub(self._channel)
         self._transfer = transfer_pb2_grpc.TransferServiceStub(self._channel)
         self._upload, self._download = upload_of(self._channel), download_of(self._channel)
@@ -273,6 +276,13 @@ class Link:
                     stream.cancel()
 
     def begin(self, parcel: Parcel) -> Place:
+        """Ask where to go on.  Once an upload's answer said so, one chunk is not asked for: it begins at 0.
+
+        Whatever goes wrong ends that: of an upload that broke off something may be there.
+        """
+        if self._unasked and parcel.bytes <= CHUNK:
+            self._unasked = False
+            return Place(0, False)
         request = transfer_pb2.BeginRequest(key=_key(parcel))
         reply = self._call(self._transfer.Begin, request, TIMEOUT)
         return Place(reply.offset, reply.complete)
@@ -293,8 +303,10 @@ class Link:
             with self._halt.cancelling(future.cancel), stall_guard(future.cancel, STALL) as beat:
                 beats.append(beat)
                 reply = future.result()
+        self._unasked = reply.unasked
         if reply.reconnect:
-            self.open()
+            with suppress(Error, OSError):  # the update is there, and the old connection will do
+                self.open()
         return Place(reply.offset, reply.complete)
 
     def _submit(self, timeout: float = TIMEOUT, **what: object) -> None:

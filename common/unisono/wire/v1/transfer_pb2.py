@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from unisono.wire.v1 import types_pb2 as unisono_dot_wire_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eunisono/wire/v1/transfer.proto\x12\x0funisono.wire.v1\x1a\x1bunisono/wire/v1/types.proto\"7\n\x0c\x42\x65ginRequest\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.unisono.wire.v1.UploadKey\".\n\nBeginReply\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"B\n\x0bUploadReply\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x11\n\treconnect\x18\x03 \x01(\x08\"A\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x32\xe0\x01\n\x0fTransferService\x12\x43\n\x05\x42\x65gin\x12\x1d.unisono.wire.v1.BeginRequest\x1a\x1b.unisono.wire.v1.BeginReply\x12@\n\x06Upload\x12\x16.unisono.wire.v1.Chunk\x1a\x1c.unisono.wire.v1.UploadReply(\x01\x12\x46\n\x08\x44ownload\x12 .unisono.wire.v1.DownloadRequest\x1a\x16.unisono.wire.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eunisono/wire/v1/transfer.proto\x12\x0funisono.wire.v1\x1a\x1bunisono/wire/v1/types.proto\"7\n\x0c\x42\x65ginRequest\x12\'\n\x03key\x18\x01 \x01(\x0b\x32\x1a.unisono.wire.v1.UploadKey\".\n\nBeginReply\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"S\n\x0bUploadReply\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x11\n\treconnect\x18\x03 \x01(\x08\x12\x0f\n\x07unasked\x18\x04 \x01(\x08\"A\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\x32\xe0\x01\n\x0fTransferService\x12\x43\n\x05\x42\x65gin\x12\x1d.unisono.wire.v1.BeginRequest\x1a\x1b.unisono.wire.v1.BeginReply\x12@\n\x06Upload\x12\x16.unisono.wire.v1.Chunk\x1a\x1c.unisono.wire.v1.UploadReply(\x01\x12\x46\n\x08\x44ownload\x12 .unisono.wire.v1.DownloadRequest\x1a\x16.unisono.wire.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BEGINREPLY']._serialized_start=137
   _globals['_BEGINREPLY']._serialized_end=183
   _globals['_UPLOADREPLY']._serialized_start=185
-  _globals['_UPLOADREPLY']._serialized_end=251
-  _globals['_DOWNLOADREQUEST']._serialized_start=253
-  _globals['_DOWNLOADREQUEST']._serialized_end=318
-  _globals['_TRANSFERSERVICE']._serialized_start=321
-  _globals['_TRANSFERSERVICE']._serialized_end=545
+  _globals['_UPLOADREPLY']._serialized_end=268
+  _globals['_DOWNLOADREQUEST']._serialized_start=270
+  _globals['_DOWNLOADREQUEST']._serialized_end=335
+  _globals['_TRANSFERSERVICE']._serialized_start=338
+  _globals['_TRANSFERSERVICE']._serialized_end=562
 # @@protoc_insertion_point(module_scope)

@@ -68,21 +68,25 @@ class UploadReply(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     RECONNECT_FIELD_NUMBER: _builtins.int
+    UNASKED_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     complete: _builtins.bool
     """every byte is here, the digest matches, and it is durable"""
     reconnect: _builtins.bool
     """go on over a new connection: what this one made the coordinator hold ends with it"""
+    unasked: _builtins.bool
+    """the next upload of one chunk needs no Begin: there is room for one of each client"""
     def __init__(
         self,
         *,
         offset: _builtins.int = ...,
         complete: _builtins.bool = ...,
         reconnect: _builtins.bool = ...,
+        unasked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "offset", b"offset", "reconnect", b"reconnect"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "offset", b"offset", "reconnect", b"reconnect", "unasked", b"unasked"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,6 +143,7 @@ class Turn:
 
     def __init__(self, turns: Turns, owner: str, waits: Callable[[], None]) -> None:
         self._turns, self.owner, self.waits = turns, owner, waits
+        self._enough = False
 
     async def __aenter__(self) -> Self:
         await self.take()
@@ -161,10 +162,15 @@ class Turn:
         """Let the next one move, if this stream was the last to use its owner's turn."""
         self._turns._give(self)
 
+    def enough(self) -> None:
+        """All that was announced is here: what is left is the stream's end, and nobody lines up for that."""
+        self._enough = True
+
     async def paced(self, source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-        """Yield what comes; each is asked for when it is this stream's turn."""
+        """Yield what comes; each is asked for when it is this stream's turn, until it is `enough`."""
         while True:
-            await self.take()
+            if not self._enough:
+                await self.take()
             try:
                 item = await anext(source)
             except StopAsyncIteration:

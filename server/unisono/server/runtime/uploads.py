@@ -18,7 +18,7 @@ from .workers import Workers
 
 MAX_CHUNK = 1 << 20
 SMALL, MOST_SMALL = 1 << 10, 64  # chunks below so many bytes, and how many of one stream: each costs a write
-LARGE, FEW = 8 << 20, 16  # bytes of an upload, and clients: see `parts_with`
+LARGE, FEW = 8 << 20, 16  # bytes of an upload, and clients: see `ends_connection`
 SIGN = 5.0  # seconds between two signs that a client waits for us
 log = structlog.get_logger("unisono.uploads")
 
@@ -109,7 +109,7 @@ class Uploads:
         """Note that a client stands in line for its transfer."""
         self._presence.waits(client)
 
-    def parts_with(self, key: Key) -> bool:
+    def ends_connection(self, key: Key) -> bool:
         """Tell whether an upload's connection should end with it.
 
         gRPC makes a connection's read buffer as large as what it once read without a pause, and keeps it
@@ -117,6 +117,13 @@ class Uploads:
         handshake each (8 ms of processor time, both sides).
         """
         return key.bytes >= LARGE and len(self._presence.online()) > FEW
+
+    def needs_no_begin(self, key: Key) -> bool:
+        """Tell whether a client may send its next chunk unasked.
+
+        Who asks waits for its turn with nothing in our buffers; of a few clients one chunk each is little.
+        """
+        return bool(key.run) and len(self._presence.online()) <= FEW
 
     @contextmanager
     def _busy(self, client: ClientName, key: Key) -> Iterator[None]:

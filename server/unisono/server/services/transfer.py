@@ -67,10 +67,14 @@ class TransferService:
                     raise BadMessage("the first message of an upload must say what it is (key)")
                 key = key_of(first.key, caller)
                 found = await self._uploads.receive(
-                    ClientName(caller.name), key, _chunks(first, pieces), caller.recheck
+                    ClientName(caller.name), key, _chunks(first, pieces, key.bytes, turn), caller.recheck
                 )
-                parts = found.complete and self._uploads.parts_with(key)
-                return pb.UploadReply(offset=found.offset, complete=found.complete, reconnect=parts)
+                return pb.UploadReply(
+                    offset=found.offset,
+                    complete=found.complete,
+                    reconnect=found.complete and self._uploads.ends_connection(key),
+                    unasked=found.complete and self._uploads.needs_no_begin(key),
+                )
 
         return await self._guard.unary(context, handle)
 
@@ -93,10 +97,13 @@ class TransferService:
                     if request.length:  # who measures how long its bytes take begins now, not in our line
                         yield Piece(request.offset, b"")
                     async for offset, data in pieces:
-                        sent(len(data))
-                        began = clock()
-                        yield Piece(offset, data)
-                        sizes.took(clock() - began, len(data))
+                        length, began = len(data), clock()
+                        sent(length)
+                        # gRPC's loop and the guard's name what they sent last until they send the next.
+                        with memoryview(data) as view:
+                            del data
+                            yield Piece(offset, view)
+                        sizes.took(clock() - began, length)
 
         async for chunk in self._guard.stream(context, handle):
             yield chunk
@@ -159,9 +166,15 @@ def digest_of(sha256: bytes) -> Digest:
     return Digest(sha256.hex())
 
 
-async def _chunks(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[tuple[int, bytes | memoryview]]:
-    data = first.data
-    if data:
-        yield first.offset, data
-    async for chunk in rest:
-        yield chunk.offset, chunk.data
+async def _chunks(
+    first: Piece, rest: AsyncIterator[Piece], total: int, turn: Turn
+) -> AsyncIterator[tuple[int, bytes | memoryview]]:
+    def noted(piece: Piece) -> tuple[int, bytes | memoryview]:
+        if piece.offset + len(piece.data) >= total:
+            turn.enough()
+        return piece.offset, piece.data
+
+    if first.data:
+        yield noted(first)
+    async for piece in rest:
+        yield noted(piece)
