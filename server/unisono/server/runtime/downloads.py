@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from unisono.base.errors import BadMessage
 from unisono.base.ids import Digest
@@ -36,31 +37,35 @@ class Downloads:
         Awaits `turn` before each piece, and holds nothing of the model while it does: readers that wait in
         line, each at another place, would hold the whole model twice.  Raises NotFound, BadMessage, Corrupt.
         """
-        reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
-        opening: set[asyncio.Future[bytes]] = set()  # what this reader reads, perhaps for others too
+        with self._reading(digest):
+            reader = await self._workers.open(lambda: self._blobs.open(digest), Reader.close)
+            opening: set[asyncio.Future[bytes]] = set()  # what this reader reads, perhaps for others too
+            try:
+                if not 0 <= offset <= reader.size:
+                    raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
+                end = min(reader.size, offset + length) if length else reader.size
+                while offset < end:
+                    await turn()
+                    index, start = divmod(offset, SEGMENT)
+                    stop = min(start + sizes.size, SEGMENT, end - index * SEGMENT)
+                    more = (index + 1) * SEGMENT < end
+                    yield offset, (await self._open(digest, reader, index, more, opening))[start:stop]
+                    offset += stop - start
+            finally:
+                _close(reader, opening)
+
+    @contextmanager
+    def _reading(self, digest: Digest) -> Iterator[None]:
+        """Keep a model's segments while somebody reads it, or is about to: the next round has another."""
         self._readers[digest] += 1
         try:
-            if not 0 <= offset <= reader.size:
-                raise BadMessage(f"offset {offset} in a model of {reader.size} bytes")
-            end = min(reader.size, offset + length) if length else reader.size
-            while offset < end:
-                await turn()
-                index, start = divmod(offset, SEGMENT)
-                stop = min(start + sizes.size, SEGMENT, end - index * SEGMENT)
-                more = (index + 1) * SEGMENT < end
-                yield offset, (await self._open(digest, reader, index, more, opening))[start:stop]
-                offset += stop - start
+            yield
         finally:
-            self._left(digest)
-            _close(reader, opening)
-
-    def _left(self, digest: Digest) -> None:
-        """Forget a model's segments when nobody reads it any more: the next round has another model."""
-        self._readers[digest] -= 1
-        if not self._readers[digest]:
-            del self._readers[digest]
-            for key in [key for key in self._segments if key[0] == digest]:
-                del self._segments[key]
+            self._readers[digest] -= 1
+            if not self._readers[digest]:
+                del self._readers[digest]
+                for key in [key for key in self._segments if key[0] == digest]:
+                    del self._segments[key]
 
     async def _open(
         self, digest: Digest, reader: Reader, index: int, more: bool, opening: set[asyncio.Future[bytes]]
