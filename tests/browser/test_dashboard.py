@@ -18,7 +18,7 @@ from pages import KEPT, PAGES, Look, NoBrowser, chromium, tab
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed; `make browser` does that")
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=20_000)  # of what no event tells it, a page asks again some seconds later
@@ -132,6 +132,28 @@ def test_d_the_card_of_a_run_that_ended(look: Look, hospital: Hospital) -> None:
     expect(card).to_contain_text("finished")
     expect(card).to_contain_text(f"{shown['rounds'][-1]['metrics']['accuracy']:.4f}")
     accessible(page)
+
+
+@pytest.mark.parametrize(("name", "what"), [("now", "article"), ("progress", "canvas")])
+def test_d_what_could_not_be_asked_is_asked_again(
+    look: Look, hospital: Hospital, name: str, what: str
+) -> None:
+    """A question that fails once, as when the coordinator goes just then, leaves no page empty for good."""
+    failed: list[str] = []
+
+    def once(route: Route) -> None:
+        if failed:
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
+    look.page.route("**/api/v1/runs/*/rounds", once)
+    page = look.go(name)
+    expect(page.get_by_role("alert")).to_contain_text("Something could not be shown")
+    expect(page.locator(what).first).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    look.complaints[:] = [said for said in look.complaints if "ERR_FAILED" not in said]
 
 
 def test_e_a_run_that_goes_on(look: Look, hospital: Hospital, browser: Browser) -> None:

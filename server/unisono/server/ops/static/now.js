@@ -23,8 +23,8 @@ export async function open(main, get) {
     const runs = (await get("/api/v1/runs")).runs;
     const sign = JSON.stringify([picture.clients_enrolled, picture.clients_online, runs[0]]);
     if (sign === ended) return;
-    ended = sign;
     idle.replaceChildren(...(await nothing(picture, runs, get)));
+    ended = sign; // not before it is shown: a question on the way may fail, and is then asked again
   }
 
   return {
@@ -108,7 +108,7 @@ class Card {
     say(this.sentence, run.sentence);
     this.clients(run);
     const sign = `${run.stage} ${run.phase} ${run.round} ${run.attempt} ${JSON.stringify(run.counts)}`;
-    if (sign !== this.seen) { this.seen = sign; this.tell(run).catch(() => {}); }
+    if (sign !== this.seen) { this.seen = sign; this.tell(run).catch(() => { this.seen = ""; }); }
   }
 
   stepper(run) {

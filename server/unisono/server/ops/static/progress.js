@@ -40,6 +40,15 @@ class Progress {
     const mine = picture.runs.map((run) => `${run.id} ${run.published} ${run.stage} ${run.attempt}`).join();
     if (mine === this.seen) return;
     this.seen = mine;
+    try {
+      await this.look();
+    } catch (error) {
+      this.seen = null; // what could not be asked is asked again
+      throw error;
+    }
+  }
+
+  async look() {
     const runs = (await this.get("/api/v1/runs")).runs;
     if (!runs.length) {
       this.controls.hidden = true;
