@@ -244,7 +244,7 @@ class Uploads:
                 if writing is not None:
                     with self._busy(client, key):
                         await asyncio.shield(writing)
-                writing = asyncio.ensure_future(self._workers.file(_write, part.append, data))
+                writing = asyncio.ensure_future(self._workers.file(_write_and_release, part.append, data))
                 self._writing[_slot(client, key)] = writing
                 end += length
                 self._presence.moved(client, "uploading", end, key.bytes)
@@ -331,7 +331,7 @@ class Uploads:
         return found
 
     async def _write(self, slot: Slot, found: _Model, data: bytes | memoryview) -> None:
-        found.writing = asyncio.ensure_future(self._workers.file(_write, found.blob.write, data))
+        found.writing = asyncio.ensure_future(self._workers.file(_write_and_release, found.blob.write, data))
         try:
             await asyncio.shield(found.writing)
         except Error:  # the blob has given itself up; the next stream begins a new one
@@ -353,7 +353,7 @@ def _slot(client: ClientName, key: Key) -> Slot:
     return client, bool(key.run)
 
 
-def _write(write: Callable[[bytes | memoryview], object], data: bytes | memoryview) -> None:
+def _write_and_release(write: Callable[[bytes | memoryview], object], data: bytes | memoryview) -> None:
     try:
         write(data)
     finally:
